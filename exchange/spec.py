@@ -1,0 +1,222 @@
+"""The settings: what the parties agree on, and what one organisation keeps to itself.
+
+`federation.toml` is read once, by whoever starts a federation, and becomes `federation.json` in the parent bucket with
+every default written out: immutable, known by the SHA-256 of its bytes. `client.toml` never leaves its organisation.
+"""
+
+import json
+import re
+import tomllib
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Annotated, Any, Literal, Self, TypeVar
+
+from pydantic import AfterValidator, BeforeValidator, Field, ValidationError, model_validator
+
+from exchange.documents import Document, problems, sha256
+from exchange.errors import SettingsError
+from exchange.keys import IDENTIFIER
+
+MAX_ROUNDS = 10_000  # far above use; keeps round numbers within the key grammar
+_SECONDS = {"s": 1, "m": 60, "h": 3600, "d": 86400}
+
+
+def _duration(value: Any) -> Any:
+    if not isinstance(value, str):
+        return value
+    if match := re.fullmatch(r"(\d+)\s*([smhd])", value):
+        return int(match[1]) * _SECONDS[match[2]]
+    raise ValueError("expected a duration such as '90s', '30m', '2h' or '1d'")
+
+
+def _matching(pattern: str, expectation: str) -> AfterValidator:
+    def check(value: str) -> str:
+        if not re.fullmatch(pattern, value, re.ASCII):
+            raise ValueError(f"expected {expectation}")
+        return value
+
+    return AfterValidator(check)
+
+
+Identifier = Annotated[str, _matching(IDENTIFIER, "1 to 63 lower-case letters, digits and inner hyphens")]
+Sha256 = Annotated[str, _matching("[0-9a-f]{64}", "a SHA-256: 64 hexadecimal digits")]
+StoreUrl = Annotated[
+    str, _matching("(file|gs|az|s3)://.+", "a bucket: file://…, gs://…, az://account/container or s3://…")
+]
+Seconds = Annotated[int, BeforeValidator(_duration), Field(ge=1)]
+Positive = Annotated[float, Field(gt=0)]
+Count = Annotated[int, Field(ge=1)]
+
+
+class RoundSettings(Document):
+    """When a round closes, and what it takes in."""
+
+    quorum: Count
+    """How many accepted updates a round needs once its deadline has passed."""
+    deadline: Seconds
+    """Seconds from the creation of the round's model, by the store's clock."""
+    max_update_norm: Positive | None = None
+    """The largest accepted L2 norm of (update − global model); None takes any finite one."""
+
+
+class TrainSettings(Document):
+    """Local training in one round."""
+
+    optimizer: Literal["sgd", "adam"] = "sgd"
+    learning_rate: Positive
+    momentum: Annotated[float, Field(ge=0, lt=1)] = 0.0
+    local_epochs: Count = 1
+    batch_size: Count | None = None
+    """Examples in a step; None takes all of them."""
+    gradient_clip: Positive | None = None
+    """The largest L2 norm of a step's gradient; a matter of stability, not of privacy."""
+    proximal_mu: Annotated[float, Field(ge=0)] = 0.0
+    """FedProx: μ/2·‖w − global‖² is added to the loss (Li et al. 2020)."""
+    seed: Annotated[int, Field(ge=0, lt=2**63)] = 0
+    """Fixes initial weights and batch order; never any privacy noise."""
+
+
+class StopSettings(Document):
+    """When to stop before the last round."""
+
+    tolerance: Positive | None = None
+    """Stop when ‖new model − old model‖ / ‖old model‖ falls below it."""
+    patience: Count | None = None
+    """Stop when the shared `metric` has not improved for so many rounds."""
+    metric: str = "accuracy"
+    """A metric that clients share; greater is better."""
+
+
+class MetricsSettings(Document):
+    """What clients share of their own evaluation of each global model."""
+
+    share: Literal["none", "open"] = "none"
+
+
+class NoPrivacy(Document):
+    """No noise. It must be written out: a federation without a privacy section does not train."""
+
+    mechanism: Literal["none"]
+
+
+class ClientEntry(Document):
+    """One organisation on the roster."""
+
+    id: Identifier
+    examples: Count
+    """Declared number of examples: weight, sensitivity and divisor use it; at most so many are used, chosen fixedly."""
+    inbox: StoreUrl | None = None
+    """The client's bucket for tickets; None for a client that looks for itself."""
+
+
+class FederationSettings(Document):
+    """Everything the parties agree on."""
+
+    name: Identifier
+    rounds: Annotated[int, Field(ge=1, le=MAX_ROUNDS)]
+    round: RoundSettings
+    train: TrainSettings
+    privacy: NoPrivacy
+    stop: StopSettings = StopSettings()
+    metrics: MetricsSettings = MetricsSettings()
+    client: Annotated[tuple[ClientEntry, ...], Field(min_length=1)]
+
+    @model_validator(mode="after")
+    def _agrees_with_itself(self) -> Self:
+        if len(set(self.roster)) != len(self.client):
+            raise ValueError("two [[client]] entries bear the same id")
+        if self.round.quorum > len(self.client):
+            raise ValueError(f"round.quorum is {self.round.quorum}, expected at most the {len(self.client)} clients")
+        if self.stop.patience is not None and self.metrics.share == "none":
+            raise ValueError('stop.patience watches a shared metric: set metrics.share = "open", or leave patience out')
+        return self
+
+    @property
+    def roster(self) -> list[str]:
+        """The ids of all clients, sorted."""
+        return sorted(entry.id for entry in self.client)
+
+    def entry(self, client: str) -> ClientEntry | None:
+        """Return the roster's entry of `client`, None if it is not on it."""
+        return next((entry for entry in self.client if entry.id == client), None)
+
+    @property
+    def sha256(self) -> str:
+        """The digest that clients pin: of the bytes of federation.json."""
+        return sha256(self.to_bytes())
+
+
+class Agreement(Document):
+    """What an organisation agrees to for one federation; anything outside is refused by name."""
+
+    federation: Identifier
+    task: str
+    """The path of the task module, deployed by the organisation itself."""
+    parent: StoreUrl | None = None
+    """The parent bucket; `fedbucket run` brings its own."""
+    settings_sha256: Sha256 | None = None
+    """The pinned settings. Required wherever the parent is somebody else."""
+    mechanisms: tuple[str, ...] = ("none",)
+    max_rounds: Count | None = None
+    max_examples: Count | None = None
+    """The largest number of examples that it will disclose to have."""
+    share_metrics: bool = False
+
+
+class ClientSettings(Document):
+    """One organisation's own settings."""
+
+    id: Identifier
+    data: str
+    """Handed to the task's data(source, split); a path is relative to the settings' folder."""
+    state: StoreUrl | None = None
+    """Private state: ledger, releases; where the parent has no right. `fedbucket run` brings its own."""
+    device: str = "cpu"
+    agreement: tuple[Agreement, ...] = ()
+
+    def agreement_on(self, federation: str) -> Agreement | None:
+        """Return what was agreed for `federation`, None if nothing was."""
+        return next((agreement for agreement in self.agreement if agreement.federation == federation), None)
+
+
+_Settings = TypeVar("_Settings", bound=Document)
+
+
+def read_federation(path: Path) -> FederationSettings:
+    """Return the settings in federation.toml; raises SettingsError with every mistake."""
+    return validate(FederationSettings, _read_toml(path), str(path))
+
+
+def read_client(path: Path) -> ClientSettings:
+    """Return the settings in client.toml; raises SettingsError with every mistake."""
+    return validate(ClientSettings, _read_toml(path), str(path))
+
+
+def client_from_environment(environment: Mapping[str, str]) -> ClientSettings:
+    """Return the settings in FEDBUCKET_CLIENT, the text of a client.toml; raises SettingsError with every mistake."""
+    if (text := environment.get("FEDBUCKET_CLIENT")) is None:
+        raise SettingsError("environment", ["FEDBUCKET_CLIENT: expected the text of a client.toml, got nothing"])
+    return validate(ClientSettings, _parse_toml(text, "FEDBUCKET_CLIENT"), "FEDBUCKET_CLIENT")
+
+
+def validate(kind: type[_Settings], content: Mapping[str, Any], source: str) -> _Settings:
+    """Return `content` as `kind`; raises SettingsError with every mistake, said to be in `source`."""
+    try:
+        # By way of JSON, so that TOML and JSON settings are held to the same, strict, types.
+        return kind.model_validate_json(json.dumps(content, default=str))
+    except ValidationError as error:
+        raise SettingsError(source, problems(error)) from error
+
+
+def _read_toml(path: Path) -> dict[str, Any]:
+    try:
+        return _parse_toml(path.read_text(encoding="utf-8"), str(path))
+    except (OSError, UnicodeDecodeError) as error:
+        raise SettingsError(str(path), [f"cannot be read: {error}"]) from error
+
+
+def _parse_toml(text: str, source: str) -> dict[str, Any]:
+    try:
+        return tomllib.loads(text)
+    except tomllib.TOMLDecodeError as error:
+        raise SettingsError(source, [f"not TOML: {error}"]) from error

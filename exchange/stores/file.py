@@ -1,0 +1,126 @@
+"""`file://`: a bucket as a folder of plain files, shared safely by any number of threads and processes.
+
+An object is written to a temporary file, made durable, and given its name by link(2), which fails if the name is
+taken: the same "create only, whole or not at all" that cloud stores offer. Temporary files stand in `.tmp/`, which no
+key can name.
+"""
+
+import os
+import time
+import uuid
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from io import FileIO
+from pathlib import Path
+from typing import BinaryIO
+
+from exchange.errors import AlreadyExists, NotFound, ObjectTooLarge, StoreError, VersionMismatch
+from exchange.stores.protocol import READ_LIMIT, ObjectInfo, Writer, check_key
+
+_TEMPORARY = ".tmp"
+
+
+class FileStore:
+    """A folder as a bucket.
+
+    Args:
+        root: the folder; made on the first create.
+        clock: returns seconds since 1970; the store's clock, which stamps new files and tells `now`.
+    """
+
+    def __init__(self, root: Path, clock: Callable[[], float] = time.time) -> None:  # noqa: TID251 - an edge: this machine is the store
+        self.root = root.absolute()
+        self.url = self.root.as_uri()
+        self._clock = clock
+
+    def create(self, key: str, data: bytes) -> str:
+        if self._path(key).exists():  # saves the write; the link below decides
+            raise AlreadyExists(f"{key} in {self.url}")
+        with self.writer(key, len(data)) as out:
+            out.write(data)
+        return self.stat(key).version
+
+    def read(self, key: str, version: str | None = None, limit: int = READ_LIMIT) -> bytes:
+        with self._open(key, version) as file:
+            if (size := os.fstat(file.fileno()).st_size) > limit:
+                raise ObjectTooLarge(f"{key} in {self.url}: {size} bytes, the limit is {limit}")
+            return file.read()
+
+    def stat(self, key: str) -> ObjectInfo:
+        with self._open(key, None) as file:
+            return self._info(key, os.fstat(file.fileno()))
+
+    def read_into(self, key: str, offset: int, buffer: memoryview, version: str | None = None) -> None:
+        with self._open(key, version) as file:
+            file.seek(offset)
+            filled = 0
+            while filled < len(buffer):
+                if not (count := file.readinto(buffer[filled:])):
+                    raise StoreError(f"{key} in {self.url}: ends before byte {offset + len(buffer)}")
+                filled += count
+
+    @contextmanager
+    def writer(self, key: str, size: int) -> Iterator[Writer]:
+        path = self._path(key)
+        temporary = self.root / _TEMPORARY / uuid.uuid4().hex
+        for folder in (temporary.parent, path.parent):
+            folder.mkdir(parents=True, exist_ok=True)
+        try:
+            with temporary.open("xb") as file:
+                yield file
+                if file.tell() != size:
+                    raise StoreError(f"{key} in {self.url}: {size} bytes announced, {file.tell()} written")
+                self._finish(file)
+            self._name(temporary, path)
+        finally:
+            temporary.unlink(missing_ok=True)
+
+    def list(self, prefix: str) -> Iterator[ObjectInfo]:
+        folder = self.root / prefix.rpartition("/")[0]
+        keys = sorted(path.relative_to(self.root).as_posix() for path in folder.rglob("*") if path.is_file())
+        for key in keys:
+            if key.startswith(prefix) and not key.startswith("."):
+                yield self.stat(key)
+
+    def folders(self) -> Iterator[str]:
+        if self.root.exists():
+            yield from sorted(path.name for path in self.root.iterdir() if path.is_dir() and path.name[0] != ".")
+
+    def _path(self, key: str) -> Path:
+        return self.root / check_key(key)
+
+    def _open(self, key: str, version: str | None) -> FileIO:
+        try:
+            file = self._path(key).open("rb", buffering=0)
+        except (FileNotFoundError, NotADirectoryError, IsADirectoryError) as error:
+            raise NotFound(f"{key} in {self.url}") from error
+        found = _version(os.fstat(file.fileno()))
+        if version not in (None, found):
+            file.close()
+            raise VersionMismatch(f"{key} in {self.url}: version {version} asked for, it is {found} now")
+        return file
+
+    def _finish(self, file: BinaryIO) -> None:
+        file.flush()
+        now = self._clock()
+        os.utime(file.fileno(), (now, now))
+        os.fsync(file.fileno())
+
+    def _name(self, temporary: Path, path: Path) -> None:
+        try:
+            os.link(temporary, path)
+        except FileExistsError as error:
+            raise AlreadyExists(f"{path.relative_to(self.root)} in {self.url}") from error
+        folder = os.open(path.parent, os.O_RDONLY)
+        try:
+            os.fsync(folder)  # the name, too, must survive a power cut
+        finally:
+            os.close(folder)
+
+    def _info(self, key: str, status: os.stat_result) -> ObjectInfo:
+        return ObjectInfo(key, status.st_size, _version(status), status.st_mtime, self._clock())
+
+
+def _version(status: os.stat_result) -> str:
+    # No inode: a folder that was copied with its times (cp -a, rsync -a, tar) holds the same versions.
+    return f"{status.st_mtime_ns}-{status.st_size}"

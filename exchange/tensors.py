@@ -1,0 +1,212 @@
+"""Weight files: the safetensors header and layout, read by ranges and held to stricter rules than most readers hold it.
+
+A file is: 8 bytes, the header's length (little endian); the header, JSON: name → {dtype, shape, data_offsets}, and
+`__metadata__`, text to text; then the tensors' bytes, little endian, row by row. Here the tensors must lie end to end
+from the first byte of the data to the file's last. Format: https://huggingface.co/docs/safetensors.
+"""
+
+import json
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from math import prod
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from exchange import strict_json
+from exchange.errors import InvalidTensorFile
+
+MAX_HEADER_BYTES = 100_000_000  # the format's own limit
+METADATA = "__metadata__"
+
+# BF16 is unknown to NumPy: its bits are carried as uint16 and are the upper half of a float32's.
+NUMPY_DTYPES: dict[str, np.dtype[Any]] = {
+    "F64": np.dtype("<f8"),
+    "F32": np.dtype("<f4"),
+    "F16": np.dtype("<f2"),
+    "BF16": np.dtype("<u2"),
+    "I64": np.dtype("<i8"),
+    "I32": np.dtype("<i4"),
+    "I16": np.dtype("<i2"),
+    "I8": np.dtype("i1"),
+    "U64": np.dtype("<u8"),
+    "U32": np.dtype("<u4"),
+    "U16": np.dtype("<u2"),
+    "U8": np.dtype("u1"),
+    "BOOL": np.dtype("?"),
+}
+FLOATING = frozenset({"F64", "F32", "F16", "BF16"})
+LARGEST = {"F64": 1.7976931348623157e308, "F32": 3.4028234663852886e38, "F16": 65504.0, "BF16": 3.3895313892515355e38}
+_NAMES = {dtype: name for name, dtype in NUMPY_DTYPES.items() if name != "BF16"}
+
+
+@dataclass(frozen=True)
+class Tensor:
+    """Where one tensor lies: `begin` and `end` are byte offsets in the file."""
+
+    name: str
+    dtype: str
+    shape: tuple[int, ...]
+    begin: int
+    end: int
+
+    @property
+    def count(self) -> int:
+        """The number of elements."""
+        return prod(self.shape)
+
+    @property
+    def floating(self) -> bool:
+        """Whether it travels; integer tensors stay with the global model."""
+        return self.dtype in FLOATING
+
+
+@dataclass(frozen=True)
+class Layout:
+    """A file's header: its tensors in the order of their bytes, its metadata, and its size in bytes."""
+
+    tensors: dict[str, Tensor]
+    metadata: dict[str, str]
+    data_begin: int
+    size: int
+
+    @property
+    def floating(self) -> list[Tensor]:
+        """The tensors that travel, in the order of their bytes."""
+        return [tensor for tensor in self.tensors.values() if tensor.floating]
+
+
+def read_layout(read: Callable[[int, int], bytes], size: int, max_header_bytes: int = MAX_HEADER_BYTES) -> Layout:
+    """Return the layout of a file of `size` bytes, of which `read(offset, count)` gives a range.
+
+    Raises:
+        InvalidTensorFile: anything is unsound; the message says what.
+    """
+    if size < 8:
+        raise InvalidTensorFile(f"expected a safetensors file, at least 8 bytes; this one has {size}")
+    length = int.from_bytes(read(0, 8), "little")
+    if not 2 <= length <= (limit := min(max_header_bytes, size - 8)):
+        raise InvalidTensorFile(f"header of {length} bytes, expected 2…{limit}: not a safetensors file, or truncated")
+    header = _parse_json(read(8, length))
+    metadata = _parse_metadata(header.pop(METADATA, {}))
+    tensors = [_parse_tensor(name, entry, 8 + length) for name, entry in header.items()]
+    tensors.sort(key=lambda tensor: (tensor.begin, tensor.end))
+    _check_contiguous(tensors, 8 + length, size)
+    return Layout({tensor.name: tensor for tensor in tensors}, metadata, 8 + length, size)
+
+
+def layout_of(data: bytes) -> Layout:
+    """Return the layout of a whole file in memory; raises InvalidTensorFile."""
+    return read_layout(lambda offset, count: data[offset : offset + count], len(data))
+
+
+def encode_header(tensors: Mapping[str, tuple[str, tuple[int, ...]]], metadata: Mapping[str, str]) -> bytes:
+    """Return the bytes before the data, for tensors given as name → (dtype, shape).
+
+    The tensors' bytes follow in the order of `file_order`. The same arguments give the same bytes, in any order.
+    """
+    entries: dict[str, Any] = {METADATA: dict(sorted(metadata.items()))} if metadata else {}
+    offset = 0
+    for name in file_order(tensors):
+        dtype, shape = tensors[name]
+        end = offset + prod(shape) * NUMPY_DTYPES[dtype].itemsize
+        entries[name] = {"dtype": dtype, "shape": list(shape), "data_offsets": [offset, end]}
+        offset = end
+    header = json.dumps(entries, separators=(",", ":"), ensure_ascii=False).encode()
+    header += b" " * (-len(header) % 8)  # aligns the data, as the format asks for
+    return len(header).to_bytes(8, "little") + header
+
+
+def file_order(tensors: Mapping[str, tuple[str, tuple[int, ...]]]) -> list[str]:
+    """Return the names in the order in which their bytes are written: wide elements first, which keeps all aligned."""
+    return sorted(tensors, key=lambda name: (-NUMPY_DTYPES[tensors[name][0]].itemsize, name))
+
+
+def dump(arrays: Mapping[str, NDArray[Any]], metadata: Mapping[str, str]) -> bytes:
+    """Return the file that holds `arrays`; raises InvalidTensorFile for a dtype that the format lacks."""
+    shapes: dict[str, tuple[str, tuple[int, ...]]] = {}
+    for name, array in arrays.items():
+        if (dtype := _NAMES.get(array.dtype.newbyteorder("<"))) is None:
+            raise InvalidTensorFile(f"tensor {name!r}: dtype {array.dtype} has no place in a weight file")
+        shapes[name] = (dtype, array.shape)
+    parts = [encode_header(shapes, metadata)]
+    parts += [
+        np.ascontiguousarray(arrays[name], NUMPY_DTYPES[shapes[name][0]]).tobytes() for name in file_order(shapes)
+    ]
+    return b"".join(parts)
+
+
+def load(data: bytes) -> dict[str, NDArray[Any]]:
+    """Return the tensors of a file by name, BF16 widened to float32; raises InvalidTensorFile."""
+    return {
+        tensor.name: decode(tensor.dtype, memoryview(data)[tensor.begin : tensor.end]).reshape(tensor.shape)
+        for tensor in layout_of(data).tensors.values()
+    }
+
+
+def decode(dtype: str, data: bytes | bytearray | memoryview) -> NDArray[Any]:
+    """Return the elements in `data`, 1-D, without a copy where NumPy knows the dtype; BF16 comes as float32."""
+    array = np.frombuffer(data, NUMPY_DTYPES[dtype])
+    return (array.astype("<u4") << 16).view("<f4") if dtype == "BF16" else array
+
+
+def encode(dtype: str, values: NDArray[np.float64]) -> NDArray[Any]:
+    """Return `values` rounded to nearest, ties to even, as the elements of `dtype` (BF16 as uint16, by way of float32).
+
+    What is too large for the dtype becomes infinite.
+    """
+    with np.errstate(over="ignore"):
+        rounded: NDArray[Any] = values.astype("<f4" if dtype == "BF16" else NUMPY_DTYPES[dtype])
+    if dtype != "BF16":
+        return rounded
+    bits: NDArray[np.uint32] = rounded.view("<u4")
+    return ((bits + 0x7FFF + ((bits >> 16) & 1)) >> 16).astype("<u2")
+
+
+def _parse_json(data: bytes) -> dict[str, Any]:
+    try:
+        header = strict_json.loads(data)
+    except ValueError as error:
+        raise InvalidTensorFile(f"the header is not JSON as the format has it: {error}") from error
+    if not isinstance(header, dict):
+        raise InvalidTensorFile(f"the header is a JSON {type(header).__name__}, expected an object")
+    return header
+
+
+def _parse_metadata(metadata: Any) -> dict[str, str]:
+    if not isinstance(metadata, dict) or not all(isinstance(value, str) for value in metadata.values()):
+        raise InvalidTensorFile(f"{METADATA} must map text to text")
+    return metadata
+
+
+def _parse_tensor(name: str, entry: Any, data_begin: int) -> Tensor:
+    if not isinstance(entry, dict) or set(entry) != {"dtype", "shape", "data_offsets"}:
+        raise InvalidTensorFile(f"tensor {name!r}: expected dtype, shape and data_offsets")
+    dtype, shape, offsets = entry["dtype"], entry["shape"], entry["data_offsets"]
+    if not isinstance(dtype, str) or dtype not in NUMPY_DTYPES:
+        raise InvalidTensorFile(f"tensor {name!r}: unknown dtype {dtype!r}")
+    if not _sizes(shape) or not _sizes(offsets) or len(offsets) != 2:
+        raise InvalidTensorFile(f"tensor {name!r}: shape and data_offsets must be lists of whole numbers ≥ 0")
+    length = prod(shape) * NUMPY_DTYPES[dtype].itemsize
+    if offsets[1] - offsets[0] != length:
+        raise InvalidTensorFile(f"tensor {name!r}: {dtype} of shape {shape} takes {length} bytes, not {offsets}")
+    return Tensor(name, dtype, tuple(shape), data_begin + offsets[0], data_begin + offsets[1])
+
+
+def _sizes(values: Any) -> bool:
+    return isinstance(values, list) and all(type(value) is int and 0 <= value < 2**63 for value in values)
+
+
+def _check_contiguous(tensors: list[Tensor], data_begin: int, size: int) -> None:
+    end = data_begin
+    for tensor in tensors:
+        if tensor.begin != end:
+            raise InvalidTensorFile(
+                f"tensor {tensor.name!r} begins at byte {tensor.begin}, expected {end}: a gap or an overlap"
+            )
+        end = tensor.end
+    if end != size:
+        raise InvalidTensorFile(
+            f"the tensors end at byte {end}, the file at {size}: truncated, or something was appended"
+        )

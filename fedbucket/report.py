@@ -1,0 +1,161 @@
+"""The report page of a run: one HTML file that holds everything it shows, and asks the network for nothing."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from jinja2 import Environment, PackageLoader, StrictUndefined
+
+from fedbucket import wording
+from fedbucket.charts import Chart, accuracy_chart, bytes_chart, clients_chart
+from fedbucket.facts import Round, Run, mapping, number, numbers, read
+from fedbucket.pledge import pledge
+from fedbucket.timeline import steps_of, timeline_chart, typical
+
+TRAFFIC = {
+    "model_down": ("Models", "down, to the clients"),
+    "updates_up": ("Updates", "up, from the clients"),
+    "receipts": ("Receipts", "the parent's own records"),
+}
+LONG_LIST = 12  # accounts or clients beyond which a table waits behind a click
+
+
+@dataclass(frozen=True)
+class Flow:
+    """All bytes of one kind."""
+
+    name: str
+    direction: str
+    total: str
+    share: float
+
+
+@dataclass(frozen=True)
+class Line:
+    """A row of the table of rounds, in words."""
+
+    round: Round
+    averaged: str
+    missing: list[tuple[str, str]]
+    accuracy: str
+    change: str
+    moved: str
+    seconds: str
+
+
+def render(summary: Mapping[str, Any], rounds: Sequence[Mapping[str, Any]]) -> str:
+    """The page as HTML, from a run's parsed `summary.json` and the lines of its `rounds.jsonl`.
+
+    Whatever is null or missing is named on the page as missing, with the reason; nothing but a wrong shape raises.
+    """
+    run = read(summary, rounds)
+    environment = Environment(
+        loader=PackageLoader("fedbucket"), autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
+    )
+    scores = _scores(run)
+    return environment.get_template("report.html").render(
+        run=run,
+        words=wording,
+        pledge=pledge(run),
+        accuracy=_accuracy(run),
+        clients=_clients(run),
+        scores=scores,
+        metric_names=sorted({name for values in scores.values() for name in values}),
+        timelines=_timelines(run),
+        steps=steps_of(span for each in run.rounds for span in each.spans),
+        traffic=_traffic(run),
+        flows=_flows(run),
+        lines=[_line(each, run) for each in run.rounds],
+        facts=_facts(run, summary),
+        long_list=LONG_LIST,
+    )
+
+
+def _accuracy(run: Run) -> Chart | None:
+    scored = [(each.number, each.accuracy) for each in run.rounds]
+    if all(accuracy is None for _, accuracy in scored):
+        return None
+    return accuracy_chart(scored, run.void_rounds, run.alone_mean, run.pooled, wording.accuracy_reading(run))
+
+
+def _clients(run: Run) -> Chart | None:
+    if not run.alone or run.federated is None:
+        return None
+    return clients_chart(run.alone, run.federated, wording.clients_reading(run.alone, run.federated))
+
+
+def _scores(run: Run) -> dict[str, dict[str, str]]:
+    """Every metric of every model on the common test set, by model and metric."""
+    alone = mapping(run.metrics.get("alone"))
+    models = {"federated": run.metrics.get("federated"), "pooled": run.metrics.get("pooled")}
+    models |= {f"{client}, alone": {"accuracy": accuracy} for client, accuracy in sorted(run.alone.items())}
+    models |= {f"{client}, alone": values for client, values in sorted(alone.items())}
+    return {
+        model: {
+            name: wording.percent(value) if name == "accuracy" else wording.significant(value)
+            for name, value in numbers(values).items()
+        }
+        for model, values in models.items()
+        if numbers(values)
+    }
+
+
+def _timelines(run: Run) -> list[tuple[str, Chart]]:
+    """The whole run, and one typical round of it close up."""
+    spans = [span for each in run.rounds for span in each.spans]
+    one = typical(run.rounds)
+    if one is None:
+        return []
+    steps = steps_of(spans)
+    whole = timeline_chart("Time line of the whole run", wording.time_reading(run), spans, run.clients, steps)
+    said = f"Round {one.number}, the one of median length."
+    close = timeline_chart("Time line of one round", said, one.spans, run.clients, steps)
+    return [("The whole run", whole), (f"Round {one.number}, of median length, close up", close)]
+
+
+def _kinds(run: Run) -> list[str]:
+    """The kinds of traffic that occur, the known ones first."""
+    seen = {kind for each in run.rounds for kind in each.bytes}
+    return [kind for kind in TRAFFIC if kind in seen] + sorted(seen - set(TRAFFIC))
+
+
+def _traffic(run: Run) -> Chart | None:
+    moved = [(each.number, each.bytes) for each in run.rounds]
+    if not any(sum(by_kind.values()) for _, by_kind in moved):
+        return None
+    return bytes_chart(moved, _kinds(run), wording.bytes_reading(run))
+
+
+def _flows(run: Run) -> list[Flow]:
+    totals = {kind: sum(each.bytes.get(kind, 0.0) for each in run.rounds) for kind in _kinds(run)}
+    whole = sum(totals.values()) or 1.0
+    named = {kind: TRAFFIC.get(kind, (wording.sentence(kind.replace("_", " ")), "")) for kind in totals}
+    return [Flow(*named[kind], wording.size(total), 100 * total / whole) for kind, total in totals.items()]
+
+
+def _line(each: Round, run: Run) -> Line:
+    missing = [("absent", wording.some(each.absent)), ("withdrawn", wording.some(each.withdrawn))]
+    reasons = [f"{client} ({reason.replace('_', ' ')})" for client, reason in sorted(each.rejected.items())]
+    return Line(
+        round=each,
+        averaged=f"{len(each.cohort)}/{len(run.clients)}",
+        missing=[(why, who) for why, who in (*missing, ("rejected", wording.some(reasons))) if who],
+        accuracy=wording.percent(each.accuracy),
+        change=wording.change(each.relative_change),
+        moved=wording.size(sum(each.bytes.values())) if each.bytes else wording.DASH,
+        seconds=wording.duration(each.seconds),
+    )
+
+
+def _facts(run: Run, summary: Mapping[str, Any]) -> list[tuple[str, str, str]]:
+    """What identifies the run: name, value, and what it is good for."""
+    seed = number(summary.get("seed"))
+    return [
+        ("Ended", wording.ending(run), ""),
+        ("Duration", wording.duration(run.seconds), "from the first object to the last model"),
+        ("Settings, SHA-256", str(summary.get("settings_sha256") or wording.DASH), "what every client agreed to"),
+        ("Last model, SHA-256", str(summary.get("model_sha256") or wording.DASH), "the same cohorts give the same bytes"),
+        ("Seed", wording.DASH if seed is None else f"{seed:.0f}", "of data split and first model; privacy noise is never seeded"),
+    ]
