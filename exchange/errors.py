@@ -3,10 +3,12 @@
     FedbucketError
     ├── SettingsError           federation.toml or client.toml is not sound; lists every mistake
     ├── InvalidDocument         a JSON object in a bucket is not what its key promises
+    ├── InvalidEvent            a platform's notification that does not say what was created
     ├── InvalidTensorFile       not a sound safetensors file
     ├── UpdateRejected          an update that cannot be averaged; carries a code from `RejectionCode`
     ├── ConsentRefused          a federation that is outside what the client agreed to
     ├── TaskError               the organisation's own model or data code failed
+    ├── RunStopped              a run on one machine cannot go on before a person acts; run again, it goes on
     ├── CohortUnreadable        a frozen member of a cohort cannot be read as it was recorded
     ├── PrivacyError
     │   ├── BudgetExceeded      one more release would cost more than the client granted
@@ -46,6 +48,10 @@ class InvalidDocument(FedbucketError):
     """A JSON object in a bucket is not what its key promises."""
 
 
+class InvalidEvent(FedbucketError):
+    """A platform's notification that does not say what was created."""
+
+
 class InvalidTensorFile(FedbucketError):
     """Not a sound safetensors file."""
 
@@ -70,6 +76,10 @@ class ConsentRefused(FedbucketError):
 
 class TaskError(FedbucketError):
     """The organisation's own model or data code failed."""
+
+
+class RunStopped(FedbucketError):
+    """A run on one machine cannot go on before a person acts; run again, it goes on from its buckets."""
 
 
 class CohortUnreadable(FedbucketError):

@@ -24,6 +24,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 IDENTIFIER = r"[a-z0-9](?:[a-z0-9-]{0,61}[a-z0-9])?"
+FEDERATION = rf"(?!ledger(?:/|\Z)){IDENTIFIER}"  # or else a ledger's entry could be mistaken for a federation's object
 MAX_ROUND = 999_999
 
 
@@ -180,7 +181,7 @@ def _answer(withdrawn: bool) -> str:
 
 _ANSWER = r"(?P<answer>safetensors|withdrawn\.json)"
 _ROUND = r"(?P<round>[0-9]{6})"
-_FEDERATION = rf"(?P<federation>{IDENTIFIER})"
+_FEDERATION = rf"(?P<federation>{FEDERATION})"
 _CLIENT = rf"(?P<client>{IDENTIFIER})"
 
 

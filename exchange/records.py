@@ -34,7 +34,7 @@ class Ticket(Document):
 
     Attributes:
         model, sha256: the key of global model `round` in the parent bucket, and its digest.
-        last: how the round before ended for this client: averaged, absent, withdrawn, void, rejected: CODE; None at first.
+        last: how the round before ended for this client: averaged, absent, withdrawn, void, rejected: CODE, or None.
     """
 
     federation: Identifier

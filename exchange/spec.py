@@ -15,7 +15,7 @@ from pydantic import AfterValidator, BeforeValidator, Field, ValidationError, mo
 
 from exchange.documents import Document, problems, sha256
 from exchange.errors import SettingsError
-from exchange.keys import IDENTIFIER
+from exchange.keys import FEDERATION, IDENTIFIER
 
 MAX_ROUNDS = 10_000  # far above use; keeps round numbers within the key grammar
 _SECONDS = {"s": 1, "m": 60, "h": 3600, "d": 86400}
@@ -39,6 +39,9 @@ def _matching(pattern: str, expectation: str) -> AfterValidator:
 
 
 Identifier = Annotated[str, _matching(IDENTIFIER, "1 to 63 lower-case letters, digits and inner hyphens")]
+FederationName = Annotated[
+    str, _matching(FEDERATION, "1 to 63 lower-case letters, digits and inner hyphens, and not 'ledger'")
+]
 Sha256 = Annotated[str, _matching("[0-9a-f]{64}", "a SHA-256: 64 hexadecimal digits")]
 StoreUrl = Annotated[
     str, _matching("(file|gs|az|s3)://.+", "a bucket: file://…, gs://…, az://account/container or s3://…")
@@ -112,7 +115,7 @@ class ClientEntry(Document):
 class FederationSettings(Document):
     """Everything the parties agree on."""
 
-    name: Identifier
+    name: FederationName
     rounds: Annotated[int, Field(ge=1, le=MAX_ROUNDS)]
     round: RoundSettings
     train: TrainSettings
@@ -149,7 +152,7 @@ class FederationSettings(Document):
 class Agreement(Document):
     """What an organisation agrees to for one federation; anything outside is refused by name."""
 
-    federation: Identifier
+    federation: FederationName
     task: str
     """The path of the task module, deployed by the organisation itself."""
     parent: StoreUrl | None = None
@@ -182,14 +185,20 @@ class ClientSettings(Document):
 _Settings = TypeVar("_Settings", bound=Document)
 
 
+def check_identifier(name: str) -> None:
+    """Raise SettingsError unless `name` can be the name of a federation or a client."""
+    if len(name) > 63 or not re.fullmatch(IDENTIFIER, name, re.ASCII):
+        raise SettingsError("name", [f"expected 1 to 63 lower-case letters, digits and inner hyphens, got {name!r}"])
+
+
 def read_federation(path: Path) -> FederationSettings:
     """Return the settings in federation.toml; raises SettingsError with every mistake."""
-    return validate(FederationSettings, _read_toml(path), str(path))
+    return validate(FederationSettings, read_toml(path), str(path))
 
 
 def read_client(path: Path) -> ClientSettings:
     """Return the settings in client.toml; raises SettingsError with every mistake."""
-    return validate(ClientSettings, _read_toml(path), str(path))
+    return validate(ClientSettings, read_toml(path), str(path))
 
 
 def client_from_environment(environment: Mapping[str, str]) -> ClientSettings:
@@ -208,7 +217,8 @@ def validate(kind: type[_Settings], content: Mapping[str, Any], source: str) -> 
         raise SettingsError(source, problems(error)) from error
 
 
-def _read_toml(path: Path) -> dict[str, Any]:
+def read_toml(path: Path) -> dict[str, Any]:
+    """Return the content of a TOML file; raises SettingsError."""
     try:
         return _parse_toml(path.read_text(encoding="utf-8"), str(path))
     except (OSError, UnicodeDecodeError) as error:

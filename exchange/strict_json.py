@@ -1,6 +1,8 @@
-"""JSON from elsewhere: stricter than the standard library, which takes NaN and lets the second of two names win."""
+"""JSON from elsewhere: stricter than the standard library, which takes NaN, lets the second of two names win, and makes
+strings that no UTF-8 can hold."""
 
 import json
+from math import isfinite
 from typing import Any
 
 
@@ -8,12 +10,19 @@ def loads(data: bytes) -> Any:
     """Return the value in `data`, UTF-8.
 
     Raises:
-        ValueError: not JSON, a name twice in one object, a NaN or infinity, or nested too deep.
+        ValueError: not JSON, a name twice in one object, a NaN or infinity, -0 for a whole number, half a surrogate
+            pair, or nested too deep.
     """
+    text = data.decode()
     try:
-        return json.loads(data.decode(), object_pairs_hook=_object, parse_constant=_no_constant)
+        value = json.loads(
+            text, object_pairs_hook=_object, parse_constant=_no_constant, parse_float=_finite, parse_int=_whole
+        )
+        if "\\u" in text:  # only an escape can leave half a surrogate pair, which cannot be written again
+            json.dumps(value, ensure_ascii=False).encode()
     except RecursionError as error:
         raise ValueError("nested too deep") from error
+    return value
 
 
 def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
@@ -24,3 +33,15 @@ def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
 
 def _no_constant(name: str) -> None:
     raise ValueError(f"{name} is not JSON")
+
+
+def _finite(text: str) -> float:
+    if not isfinite(value := float(text)):
+        raise ValueError("a number is too large")
+    return value
+
+
+def _whole(text: str) -> int:
+    if text == "-0":  # a float to most readers
+        raise ValueError("-0 is not a whole number")
+    return int(text)

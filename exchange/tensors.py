@@ -19,6 +19,7 @@ from exchange.errors import InvalidTensorFile
 
 MAX_HEADER_BYTES = 100_000_000  # the format's own limit
 METADATA = "__metadata__"
+_MAX_DIMENSIONS = 32  # of an array in NumPy 1
 
 # BF16 is unknown to NumPy: its bits are carried as uint16 and are the upper half of a float32's.
 NUMPY_DTYPES: dict[str, np.dtype[Any]] = {
@@ -154,14 +155,16 @@ def decode(dtype: str, data: bytes | bytearray | memoryview) -> NDArray[Any]:
 def encode(dtype: str, values: NDArray[np.float64]) -> NDArray[Any]:
     """Return `values` rounded to nearest, ties to even, as the elements of `dtype` (BF16 as uint16, by way of float32).
 
-    What is too large for the dtype becomes infinite.
+    What is too large for the dtype becomes infinite; a NaN stays one.
     """
     with np.errstate(over="ignore"):
         rounded: NDArray[Any] = values.astype("<f4" if dtype == "BF16" else NUMPY_DTYPES[dtype])
     if dtype != "BF16":
         return rounded
     bits: NDArray[np.uint32] = rounded.view("<u4")
-    return ((bits + 0x7FFF + ((bits >> 16) & 1)) >> 16).astype("<u2")
+    upper: NDArray[np.uint16] = ((bits + 0x7FFF + ((bits >> 16) & 1)) >> 16).astype("<u2")
+    upper[np.isnan(rounded)] = 0x7FC0  # rounding up would carry some of them over into -0.0
+    return upper
 
 
 def _parse_json(data: bytes) -> dict[str, Any]:
@@ -188,7 +191,10 @@ def _parse_tensor(name: str, entry: Any, data_begin: int) -> Tensor:
         raise InvalidTensorFile(f"tensor {name!r}: unknown dtype {dtype!r}")
     if not _sizes(shape) or not _sizes(offsets) or len(offsets) != 2:
         raise InvalidTensorFile(f"tensor {name!r}: shape and data_offsets must be lists of whole numbers ≥ 0")
-    length = prod(shape) * NUMPY_DTYPES[dtype].itemsize
+    itemsize = NUMPY_DTYPES[dtype].itemsize
+    if len(shape) > _MAX_DIMENSIONS or prod(size or 1 for size in shape) * itemsize >= 2**63:
+        raise InvalidTensorFile(f"tensor {name!r}: a shape of {len(shape)} dimensions that no array can have")
+    length = prod(shape) * itemsize
     if offsets[1] - offsets[0] != length:
         raise InvalidTensorFile(f"tensor {name!r}: {dtype} of shape {shape} takes {length} bytes, not {offsets}")
     return Tensor(name, dtype, tuple(shape), data_begin + offsets[0], data_begin + offsets[1])

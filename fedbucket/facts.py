@@ -1,4 +1,4 @@
-"""The facts of a run, read leniently from what it left behind: the report page draws what is there and names what is missing."""
+"""The facts of a run, read leniently: the report page draws what is there, and names what is missing."""
 
 from __future__ import annotations
 

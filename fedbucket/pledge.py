@@ -1,4 +1,4 @@
-"""What the report page says about privacy: what was promised, what is spent and left, and what stands outside the promise."""
+"""What the report page says about privacy: the promise, what is spent and left, and what stands outside it."""
 
 from __future__ import annotations
 
@@ -8,7 +8,8 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from fedbucket.facts import Run, mapping, number
-from fedbucket.wording import count, incidents, sentence, series, short, some
+from fedbucket.findings import incidents
+from fedbucket.wording import count, series, short, some
 
 MECHANISMS = {"ornstein-uhlenbeck": "Ornstein-Uhlenbeck noise", "gaussian": "Gaussian noise", "dp-sgd": "DP-SGD"}
 UNITS = {"example": "one example", "client": "one client"}
@@ -17,6 +18,11 @@ CHANGES = {
     ("example", "replace-one"): "Replacing one example (say, one patient's row) of one client by another",
 }
 WEAK = 10.0  # above this, an ε is worth a warning: it lets an outcome become thousands of times as likely
+
+
+REFUSED = (
+    "Its budget is not printed: the summary lacks the number, its unit or its δ, and it means nothing without them."
+)
 
 
 @dataclass(frozen=True)
@@ -54,10 +60,10 @@ def pledge(run: Run) -> Pledge:
     stated = epsilon(number(run.privacy.get("epsilon")), run.privacy)
     how = MECHANISMS.get(str(mechanism), str(mechanism))
     clip = number(run.privacy.get("clip_norm"))
-    clipped = f", clipped to norm {short(clip)}" if clip is not None else ""
+    clipped = f", clip norm {short(clip)}" if clip is not None else ""
     accounts = _accounts(run)
     return Pledge(
-        statement=f"{stated or REFUSED}, by {how}{clipped}." if stated else f"{how}{clipped}. {REFUSED}",
+        statement=f"{stated}, by {how}{clipped}." if stated else f"{how}{clipped}. {REFUSED}",
         private=True,
         meaning=_meaning(run.privacy) if stated else "",
         warning=_warning(run),
@@ -66,9 +72,6 @@ def pledge(run: Run) -> Pledge:
         accounts=accounts,
         outside=outside(run),
     )
-
-
-REFUSED = "The budget is not printed: a number without its unit and δ would mean nothing, and the summary lacks one of them."
 
 
 def _unit(privacy: Mapping[str, Any]) -> str:
@@ -90,14 +93,17 @@ def _meaning(privacy: Mapping[str, Any]) -> str:
     value, delta = number(privacy.get("epsilon")), number(privacy.get("delta"))
     unit = str(privacy.get("unit"))
     who = CHANGES.get((unit, str(privacy.get("adjacency"))))
-    who = who or ("Changing the whole data set of one client" if unit == "client" else "Changing one example of one client")
-    factor = f"at most {round(math.exp(value))} times" if value is not None and value <= WEAK else "at most e to the ε times"
-    return f"{who} makes anything that is seen in all of that client's updates {factor} as likely or unlikely, except with probability {short(delta or 0)}."
+    who = who or f"Changing {'the whole data set' if unit == 'client' else 'one example'} of one client"
+    factor = f"{round(math.exp(value))} times" if value is not None and value <= WEAK else "exp(ε) times"
+    chance = f"1 in {round(1 / delta):,}".replace(",", "\N{NARROW NO-BREAK SPACE}") if delta else "0"
+    likely = f"at most {factor} as likely or unlikely, except with a probability of {chance}"
+    return f"{who} makes whatever is seen in its updates {likely}."
 
 
 def _warning(run: Run) -> str:
-    spent = [number(mapping(account).get("epsilon_spent")) for account in mapping(run.privacy.get("by_client")).values()]
-    largest = max([value for value in (number(run.privacy.get("epsilon")), *spent) if value is not None], default=0.0)
+    accounts = mapping(run.privacy.get("by_client")).values()
+    stated = [run.privacy.get("epsilon"), *(mapping(account).get("epsilon_spent") for account in accounts)]
+    largest = max((number(value) or 0.0 for value in stated), default=0.0)
     return "A budget above 10 is a weak promise in the worst case." if largest > WEAK else ""
 
 
@@ -115,12 +121,12 @@ def _accounts(run: Run) -> list[Account]:
 
 
 def _account(client: str, spent: float, budget: float | None, delta: float) -> Account:
-    shown = math.ceil(100 * spent - 1e-6) / 100
+    shown = math.floor(1000 * spent - 1e-6) / 1000
     return Account(
         client=client,
-        spent=f"{shown:.2f}",
-        left="not limited" if budget is None else f"{max(0.0, budget - shown):.2f}",
-        budget="none" if budget is None else f"{budget:.2f}",
+        spent=f"{shown:.3f}",
+        left="not limited" if budget is None else f"{max(0.0, budget - shown):.3f}",
+        budget="none" if budget is None else f"{budget:.3f}",
         delta=short(delta),
         used=round(100 * min(1.0, spent / budget)) if budget else 0,
     )
@@ -130,15 +136,13 @@ def _summary(run: Run, accounts: list[Account]) -> str:
     """One sentence over all ledgers."""
     if not accounts:
         return "No client's account was recorded in this run."
-    spent = sorted({account.spent for account in accounts}, key=float)
-    left = sorted({account.left for account in accounts})
-    who = "The client" if len(accounts) == 1 else "Each client"
-    if len(spent) == 1:
-        full = epsilon(float(spent[0]), run.privacy, float(accounts[0].delta))
-        rest = f"; {left[0]} is left" if len(left) == 1 and left != ["not limited"] else ""
-        return f"{who} has spent {full}{rest}."
-    low, high = (epsilon(float(value), run.privacy, float(accounts[0].delta)) for value in (spent[0], spent[-1]))
-    return f"Clients have spent from {low} to {high}."
+    order = sorted(accounts, key=lambda account: float(account.spent))
+    low, high = (epsilon(float(each.spent), run.privacy, float(each.delta)) for each in (order[0], order[-1]))
+    if low != high:
+        return f"Clients have spent from {low} to {high}."
+    left = {account.left for account in accounts}
+    rest = f"; {left.pop()} is left" if len(left) == 1 and "not limited" not in left else ""
+    return f"{'The client' if len(accounts) == 1 else 'Each client'} has spent {low}{rest}."
 
 
 def outside(run: Run) -> list[tuple[str, str]]:
@@ -168,6 +172,3 @@ def _shared(run: Run) -> str:
     if not names:
         return "none in this run"
     return f"{some(names)}, by {count(len(clients), 'client')} in {count(rounds, 'round')}"
-
-
-__all__ = ["Account", "Pledge", "epsilon", "outside", "pledge", "sentence"]

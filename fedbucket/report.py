@@ -8,10 +8,11 @@ from typing import Any
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
-from fedbucket import wording
-from fedbucket.charts import Chart, accuracy_chart, bytes_chart, clients_chart
-from fedbucket.facts import Round, Run, mapping, number, numbers, read
+from fedbucket import findings, wording
+from fedbucket.charts import accuracy_chart, bytes_chart, clients_chart
+from fedbucket.facts import Round, Run, mapping, numbers, read
 from fedbucket.pledge import pledge
+from fedbucket.svg import Chart
 from fedbucket.timeline import steps_of, timeline_chart, typical
 
 TRAFFIC = {
@@ -51,13 +52,14 @@ def render(summary: Mapping[str, Any], rounds: Sequence[Mapping[str, Any]]) -> s
     Whatever is null or missing is named on the page as missing, with the reason; nothing but a wrong shape raises.
     """
     run = read(summary, rounds)
-    environment = Environment(
-        loader=PackageLoader("fedbucket"), autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
-    )
+    loader = PackageLoader("fedbucket")
+    environment = Environment(loader=loader, autoescape=True, undefined=StrictUndefined, trim_blocks=True)
+    environment.filters["whole"] = wording.whole
     scores = _scores(run)
     return environment.get_template("report.html").render(
         run=run,
         words=wording,
+        findings=findings,
         pledge=pledge(run),
         accuracy=_accuracy(run),
         clients=_clients(run),
@@ -77,13 +79,13 @@ def _accuracy(run: Run) -> Chart | None:
     scored = [(each.number, each.accuracy) for each in run.rounds]
     if all(accuracy is None for _, accuracy in scored):
         return None
-    return accuracy_chart(scored, run.void_rounds, run.alone_mean, run.pooled, wording.accuracy_reading(run))
+    return accuracy_chart(scored, run.void_rounds, run.alone_mean, run.pooled, findings.accuracy_reading(run))
 
 
 def _clients(run: Run) -> Chart | None:
     if not run.alone or run.federated is None:
         return None
-    return clients_chart(run.alone, run.federated, wording.clients_reading(run.alone, run.federated))
+    return clients_chart(run.alone, run.federated, findings.clients_reading(run.alone, run.federated))
 
 
 def _scores(run: Run) -> dict[str, dict[str, str]]:
@@ -104,15 +106,19 @@ def _scores(run: Run) -> dict[str, dict[str, str]]:
 
 def _timelines(run: Run) -> list[tuple[str, Chart]]:
     """The whole run, and one typical round of it close up."""
-    spans = [span for each in run.rounds for span in each.spans]
     one = typical(run.rounds)
     if one is None:
         return []
-    steps = steps_of(spans)
-    whole = timeline_chart("Time line of the whole run", wording.time_reading(run), spans, run.clients, steps)
+    steps = steps_of(span for each in run.rounds for span in each.spans)
+    whole = timeline_chart("Time line of the whole run", findings.time_reading(run), run.rounds, run.clients, steps)
     said = f"Round {one.number}, the one of median length."
-    close = timeline_chart("Time line of one round", said, one.spans, run.clients, steps)
-    return [("The whole run", whole), (f"Round {one.number}, of median length, close up", close)]
+    close = timeline_chart("Time line of one round", said, [one], run.clients, steps)
+    if sum(1 for each in run.rounds if each.spans) == 1:
+        return [(f"Round {one.number}", whole)]
+    return [
+        ("The whole run (paler: shorter than drawn)", whole),
+        (f"Round {one.number}, of median length, close up", close),
+    ]
 
 
 def _kinds(run: Run) -> list[str]:
@@ -125,7 +131,7 @@ def _traffic(run: Run) -> Chart | None:
     moved = [(each.number, each.bytes) for each in run.rounds]
     if not any(sum(by_kind.values()) for _, by_kind in moved):
         return None
-    return bytes_chart(moved, _kinds(run), wording.bytes_reading(run))
+    return bytes_chart(moved, _kinds(run), findings.bytes_reading(run))
 
 
 def _flows(run: Run) -> list[Flow]:
@@ -151,11 +157,11 @@ def _line(each: Round, run: Run) -> Line:
 
 def _facts(run: Run, summary: Mapping[str, Any]) -> list[tuple[str, str, str]]:
     """What identifies the run: name, value, and what it is good for."""
-    seed = number(summary.get("seed"))
+    seed, settings, model = (summary.get(key) for key in ("seed", "settings_sha256", "model_sha256"))
     return [
-        ("Ended", wording.ending(run), ""),
+        ("Ended", findings.ending(run), ""),
         ("Duration", wording.duration(run.seconds), "from the first object to the last model"),
-        ("Settings, SHA-256", str(summary.get("settings_sha256") or wording.DASH), "what every client agreed to"),
-        ("Last model, SHA-256", str(summary.get("model_sha256") or wording.DASH), "the same cohorts give the same bytes"),
-        ("Seed", wording.DASH if seed is None else f"{seed:.0f}", "of data split and first model; privacy noise is never seeded"),
+        ("Settings, SHA-256", str(settings or wording.DASH), "what every client agreed to"),
+        ("Last model, SHA-256", str(model or wording.DASH), "the same updates give the same bytes"),
+        ("Seed", wording.DASH if seed is None else str(seed), "of split and first model; privacy noise has none"),
     ]

@@ -8,12 +8,13 @@ from statistics import median_low
 
 from markupsafe import Markup
 
-from fedbucket.charts import Chart, Scale, brief, canvas, gutter, tag, text, ticks
 from fedbucket.facts import Round, Span
+from fedbucket.svg import Chart, Scale, across_axis, brief, canvas, gutter, tag, text, ticks
 from fedbucket.wording import duration
 
 PARENT_STEPS = ("publish", "record", "aggregate", "evaluate", "sweep")
-GRAIN = 1200  # the finest width that is drawn, as a part of the whole: about a device pixel of a laptop's page
+GRAIN = 700  # the narrowest bar, as a part of the whole: about a pixel of a laptop's page
+SHADES = (("full", 0.5), ("half", 0.2), ("faint", 0.0))  # how much of a grain must be filled
 GAP = 14  # px between the clients' rows and the parent's
 MINUTE, HOUR = 60, 3600
 
@@ -71,12 +72,31 @@ def typical(rounds: Sequence[Round]) -> Round | None:
     return next(each for each in drawn if length[each.number] == middle)
 
 
-def merged(spans: Iterable[tuple[float, float]], grain: float) -> list[tuple[float, float]]:
-    """Spans closer than the grain become one, and none is narrower: what is there is seen, and a long run stays a small page."""
+def shades(spans: Iterable[tuple[float, float]], scale: Scale) -> dict[str, list[tuple[float, float]]]:
+    """What to draw, by shade: long spans as they are; short ones gathered by the grain, paler if they fill less of it.
+
+    So a long run stays a small page, nothing is too thin to be seen, and a busy row does not look busier than it is.
+    """
+    grain = ((scale.high - scale.low) or 1.0) / GRAIN
+    drawn: dict[str, list[tuple[float, float]]] = {}
+    filled: dict[int, float] = {}
+    for start, end in spans:
+        if end - start >= grain:
+            drawn.setdefault("full", []).append((start, end))
+        else:
+            at = int(((start + end) / 2 - scale.low) / grain)
+            filled[at] = filled.get(at, 0.0) + end - start
+    for at, busy in filled.items():
+        shade = next(name for name, least in SHADES if busy >= least * grain)
+        drawn.setdefault(shade, []).append((scale.low + at * grain, scale.low + (at + 1) * grain))
+    return {shade: _joined(pieces, grain / 100) for shade, pieces in drawn.items()}
+
+
+def _joined(spans: Iterable[tuple[float, float]], gap: float) -> list[tuple[float, float]]:
+    """Spans that touch, as one."""
     result: list[tuple[float, float]] = []
     for start, end in sorted(spans):
-        end = max(end, start + grain)
-        if result and start - result[-1][1] < grain:
+        if result and start - result[-1][1] < gap:
             result[-1] = (result[-1][0], max(result[-1][1], end))
         else:
             result.append((start, end))
@@ -92,15 +112,15 @@ def time_ticks(span: float) -> list[float]:
 def time_label(span: float) -> Callable[[float], str]:
     for unit, name in ((HOUR, "h"), (MINUTE, "min")):
         if span >= 3 * unit:
-            return lambda seconds: f"{seconds / unit:g} {name}"
-    return lambda seconds: f"{seconds:g} s"
+            return lambda seconds: f"{seconds / unit:g} {name}" if seconds else "0"
+    return lambda seconds: f"{seconds:g} s" if seconds else "0"
 
 
 def places(lines: Sequence[Row]) -> list[Place]:
     """Rows below each other; many clients get thin rows, of which only some have room for a name."""
     crowd = sum(1 for line in lines if not line.parental)
-    thick = 20 if crowd <= 12 else 16 if crowd <= 40 else 7
-    every = 1 if thick > 13 else 2
+    thick = 20 if crowd <= 12 else 16 if crowd <= 40 else 6
+    every = 1 if thick > 13 else 3
     placed: list[Place] = []
     y = 0.0
     for index, line in enumerate(lines):
@@ -112,12 +132,17 @@ def places(lines: Sequence[Row]) -> list[Place]:
     return placed
 
 
-def timeline_chart(label: str, said: str, spans: Sequence[Span], clients: Sequence[str], colours: Sequence[str]) -> Chart:
+def timeline_chart(
+    label: str, said: str, rounds: Sequence[Round], clients: Sequence[str], colours: Sequence[str]
+) -> Chart:
     """All spans to scale, from the first one on; one path for each row and step, whatever the number of rounds."""
+    spans = [span for each in rounds for span in each.spans]
     placed = places(rows(spans, clients))
     scale = Scale(min(span.start for span in spans), max(span.end for span in spans))
     bottom = placed[-1].y + placed[-1].height
-    parts = _time_axis(scale.high - begin, bottom)
+    length = scale.high - scale.low
+    parts = across_axis(Scale(0, length), time_ticks(length), time_label(length), bottom)
+    parts += _round_marks(rounds, scale) if len(rounds) > 1 else []
     crowd = [place for place in placed if not place.row.parental]
     if crowd and len(crowd) < len(placed):
         y = crowd[-1].y + crowd[-1].height + GAP / 2
@@ -128,17 +153,20 @@ def timeline_chart(label: str, said: str, spans: Sequence[Span], clients: Sequen
         if place.named:
             y = place.y + place.height / 2 + 4
             parts.append(text(names[place.row.label], tag("title", place.row.label), x=-10, y=y, class_="name end"))
-    return Chart(canvas(label, said, bottom + 26, parts), gutter(list(names.values())), right=16)
+    return Chart(
+        canvas(label, said, bottom + 26, parts),
+        gutter(list(names.values())),
+        right=16,
+        top=20 if len(rounds) > 1 else 0,
+    )
 
 
-def _time_axis(length: float, bottom: float) -> list[Markup]:
-    write, scale = time_label(length), Scale(0, length)
-    parts = []
-    for value in time_ticks(length):
-        x = scale.across(value)
-        parts.append(tag("line", x1=x, x2=x, y1=0, y2=bottom, class_="grid"))
-        parts.append(text(write(value), x=x, y=bottom + 18, class_="tick middle"))
-    return parts
+def _round_marks(rounds: Sequence[Round], scale: Scale) -> list[Markup]:
+    """Above the plot, where some of the rounds began."""
+    began = {float(each.number): min(span.start for span in each.spans) for each in rounds if each.spans}
+    chosen = [at for at in ticks(min(began), max(began), 9) if at in began]
+    named = text("round", x=-10, y=-7, class_="tick end")
+    return [named, *(text(f"{at:.0f}", x=scale.across(began[at]), y=-7, class_="tick") for at in chosen)]
 
 
 def _bars(placed: Sequence[Place], scale: Scale, colours: Sequence[str], bottom: float) -> Markup:
@@ -148,11 +176,13 @@ def _bars(placed: Sequence[Place], scale: Scale, colours: Sequence[str], bottom:
         air = 3 if place.height > 13 else 1
         for step, spans in place.row.steps.items():
             whose = step if place.row.parental else f"{step}, {place.row.label}"
-            hover = tag("title", f"{whose}: {len(spans)} times, {duration(sum(end - start for start, end in spans))} in all")
-            drawn = _path(merged(spans, (scale.high - scale.low) / GRAIN), scale, place.y + air, place.height - 2 * air)
-            paths.append(tag("path", hover, d=drawn, class_=f"step-{colours.index(step) % 6}"))
-    box = Markup(' viewBox="0 0 1000 {0}" preserveAspectRatio="none" width="100%" height="{0}" aria-hidden="true"').format(bottom)
-    return Markup("<svg{}>{}</svg>").format(box, Markup("").join(paths))
+            spent = duration(sum(end - start for start, end in spans))
+            hover = tag("title", f"{whose}: {len(spans)} times, {spent} in all")
+            for shade, drawn in shades(spans, scale).items():
+                path = _path(drawn, scale, place.y + air, place.height - 2 * air)
+                paths.append(tag("path", hover, d=path, class_=f"step-{colours.index(step) % 6} {shade}"))
+    box = {"viewBox": f"0 0 1000 {bottom:g}", "preserveAspectRatio": "none", "width": "100%", "height": f"{bottom:g}"}
+    return tag("svg", *paths, aria_hidden="true", **box)
 
 
 def _path(spans: Iterable[tuple[float, float]], scale: Scale, y: float, height: float) -> str:

@@ -1,25 +1,16 @@
-"""Numbers and findings in words, for a reader in a hurry."""
+"""Numbers and lists in words, for a reader in a hurry."""
 
 from __future__ import annotations
 
 import math
 import re
-from collections.abc import Mapping, Sequence
-from statistics import median
+from collections.abc import Sequence
 
-from markupsafe import Markup
-
-from fedbucket.facts import Round, Run
+from markupsafe import Markup, escape
 
 SPACE = "\N{NO-BREAK SPACE}"
 DASH = "\N{EM DASH}"
-WORDS = "no one two three four five six seven eight nine ten eleven twelve".split()
-
-ENDINGS = {
-    "tolerance": "the model changed by less than the agreed tolerance",
-    "patience": "the metrics that clients share had stopped improving",
-    "void": "three rounds in a row were void",
-}
+WORDS = ("no", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine", "ten", "eleven", "twelve")
 
 
 def percent(share: float | None) -> str:
@@ -33,7 +24,7 @@ def points(difference: float) -> str:
 
 
 def significant(value: float, digits: int = 3) -> str:
-    """12345 → 12300, 1.9 → 1.90, without exponents for the sizes that people read."""
+    """1.9 → 1.90, 1234.5 → 1234: so many digits, but never fewer than stand before the point."""
     if not value:
         return "0"
     decimals = max(0, digits - 1 - math.floor(math.log10(abs(value))))
@@ -42,20 +33,31 @@ def significant(value: float, digits: int = 3) -> str:
 
 def short(value: float) -> str:
     """As short as it is exact enough: 4.0 → 4, 1e-05 → 1e-5."""
-    return re.sub(r"e([-+])0+", r"e\1", f"{value:.4g}").replace("e+", "e")
+    return re.sub(r"e([-+])0+", r"e\1", f"{value:.6g}").replace("e+", "e")
 
 
 def change(share: float | None) -> str:
     return DASH if share is None else f"{significant(100 * share, 2)}{SPACE}%"
 
 
-def size(count: float) -> str:
+def size(amount: float) -> str:
     """Bytes in decimal units: 26240 → 26.2 kB."""
+    amount, unit = _unit(amount)
+    return f"{short(amount) if unit == 'B' else significant(amount)}{SPACE}{unit}"
+
+
+def rough_size(amount: float) -> str:
+    """Bytes of a round amount: 20000 → 20 kB."""
+    amount, unit = _unit(amount)
+    return f"{short(amount)}{SPACE}{unit}"
+
+
+def _unit(amount: float) -> tuple[float, str]:
     for unit in ("B", "kB", "MB", "GB"):
-        if count < 999.5:
-            return f"{count:.0f}{SPACE}B" if unit == "B" else f"{significant(count)}{SPACE}{unit}"
-        count /= 1000
-    return f"{significant(count)}{SPACE}TB"
+        if amount < 999.5:
+            return amount, unit
+        amount /= 1000
+    return amount, "TB"
 
 
 def duration(seconds: float | None) -> str:
@@ -85,6 +87,11 @@ def series(items: Sequence[str]) -> str:
     return items[0] if len(items) == 1 else f"{', '.join(items[:-1])} and {items[-1]}" if items else ""
 
 
+def whole(text: str) -> Markup:
+    """The text with ε = 4 and δ = 1e-5 kept on one line each."""
+    return Markup(re.sub(r"[εδ] = [^\s;]+[);]?", r'<span class="whole">\g<0></span>', str(escape(text))))
+
+
 def some(names: Sequence[str], most: int = 3) -> str:
     """All names when they are few, else the first ones and how many more."""
     if len(names) <= most + 1:
@@ -103,185 +110,5 @@ def ranges(numbers: Sequence[int]) -> str:
     return some([f"{run[0]}–{run[-1]}" if len(run) > 1 else str(run[0]) for run in runs], most=8)
 
 
-def ending(run: Run) -> str:
-    """How the run ended, in a clause."""
-    done, planned = len(run.rounds), run.planned_rounds
-    of = f"{done} of {planned} rounds" if planned and planned != done else count(done, "round")
-    if run.finished is None:
-        return f"Not finished: {of} so far" if done else "Not finished: no round has closed yet"
-    if run.finished == "rounds":
-        return f"Finished: {'the round' if done == 1 else f'all {done} rounds'} done" if done else "Finished without a round"
-    return f"Stopped after {of}: {ENDINGS.get(run.finished, run.finished)}"
-
-
-def headline(run: Run) -> Markup:
-    """The one sentence with the numbers that matter."""
-    who = sentence(count(len(run.clients), "client")) if run.clients else "The clients"
-    alone_in_it = len(run.clients) == 1
-    if run.federated is None:
-        reason = "the run had no common test set to score it on" if run.rounds else "no round has closed"
-        trains = "trains a model" if alone_in_it else "train one model together"
-        return Markup("{} {}. There is no accuracy to report: {}.").format(who, trains, reason)
-    reaches = "reaches" if alone_in_it else "together reach"
-    text = Markup("{} {} {}").format(who, reaches, _figure("federated", percent(run.federated)))
-    if run.alone_mean is not None:
-        text += _against_alone(run, alone_in_it)
-    if run.pooled is not None:
-        text += Markup("; one model on all data pooled would reach {}").format(_figure("pooled", percent(run.pooled)))
-    if run.alone_mean is None and run.pooled is None:
-        text += Markup(". No baseline was trained to compare it with")
-    return text + Markup(".")
-
-
-def _against_alone(run: Run, alone_in_it: bool) -> Markup:
-    who = "; trained outside the loop it reaches {}" if alone_in_it else "; alone they reach {} on average"
-    text = Markup(who).format(_figure("alone", percent(run.alone_mean)))
-    if run.ratio is None:
-        return text
-    verdict = ", so on average federation does not pay here" if run.ratio < 1 and not alone_in_it else ""
-    return text + Markup(": {}").format(_figure("ratio", f"{run.ratio:.2f}×")) + verdict
-
-
-def _figure(kind: str, text: str) -> Markup:
-    return Markup('<strong class="{}">{}</strong>').format(kind, text)
-
-
-def accuracy_reading(run: Run) -> str:
-    """What to see in the curve."""
-    scored = [(each.number, each.accuracy) for each in run.rounds if each.accuracy is not None]
-    (first, start), (last, end) = scored[0], scored[-1]
-    text = f"The federated model goes from {percent(start)} after round {first} to {percent(end)} after round {last}"
-    if first == last:
-        text = f"The federated model reaches {percent(end)} after round {last}"
-    if run.alone_mean is not None:
-        text += _crossing(scored, run.alone_mean)
-    if run.pooled is not None:
-        text += f". It ends {_beside(end - run.pooled)} one model on all data pooled"
-    return text + "." + _void_note(run.void_rounds)
-
-
-def _crossing(scored: Sequence[tuple[int, float]], level: float) -> str:
-    if scored[-1][1] <= level:
-        return f", {_beside(scored[-1][1] - level)} the average of the clients alone"
-    below = [index for index, (_, value) in enumerate(scored) if value <= level]
-    if not below:
-        return "; it is above the average of the clients alone from the start"
-    return f"; from round {scored[below[-1] + 1][0]} on it stays above the average of the clients alone"
-
-
-def _beside(difference: float) -> str:
-    if abs(difference) < 5e-4:
-        return "level with"
-    return f"{abs(100 * difference):.1f} points {'above' if difference > 0 else 'below'}"
-
-
-def _void_note(void: Sequence[int]) -> str:
-    if not void:
-        return ""
-    plural = len(void) > 1
-    leave = "rounds, which leave" if plural else "round, which leaves"
-    return f" Shaded: void {leave} the model as it was ({'rounds' if plural else 'round'} {ranges(void)})."
-
-
-def clients_reading(alone: Mapping[str, float], federated: float) -> str:
-    """Who gains from the federation, and who does not."""
-    gains = sorted(((federated - value, name) for name, value in alone.items()), reverse=True)
-    losers = [name for gain, name in gains if gain < 0]
-    if len(gains) == 1:
-        return f"The federated model is {_beside(gains[0][0])} what {gains[0][1]} reaches alone."
-    if losers:
-        who = sentence(count(len(losers), "client does", "clients do"))
-        return f"{who} better alone: {some(losers)}. The other {len(gains) - len(losers)} of {len(gains)} gain."
-    (most, winner), (least, last) = gains[0], gains[-1]
-    return f"{_every(len(gains))} gain: {winner} the most ({points(most)} points), {last} the least ({points(least)})."
-
-
-def _every(amount: int) -> str:
-    return "Both clients" if amount == 2 else f"All {count(amount, 'client')}"
-
-
-def time_reading(run: Run) -> str:
-    """Where the seconds went, as wall-clock time in which at least one party was at a step."""
-    spans = [span for each in run.rounds for span in each.spans]
-    end = max(span.end for span in spans)
-    busy: dict[str, list[tuple[float, float]]] = {}
-    for span in spans:
-        busy.setdefault(span.step, []).append((span.start, span.end))
-    covered = sorted(((_covered(times), step) for step, times in busy.items()), reverse=True)
-    share = [f"{step} {duration(length)} ({100 * length / end if end else 0:.0f}{SPACE}%)" for length, step in covered]
-    timed = [each.seconds for each in run.rounds if each.seconds is not None]
-    typical = f" A typical round takes {duration(median(timed))}." if timed else ""
-    return f"Of {duration(end)}, time with at least one party at a step: {', '.join(share)}.{typical}"
-
-
-def _covered(intervals: Sequence[tuple[float, float]]) -> float:
-    """Length of the union of intervals."""
-    ordered = sorted(intervals)
-    reach = [ordered[0][0]]
-    for _, end in ordered:
-        reach.append(max(reach[-1], end))
-    return sum(max(0.0, end - max(start, before)) for (start, end), before in zip(ordered, reach, strict=False))
-
-
-def bytes_reading(run: Run) -> str:
-    """How much moved, in all and in a typical round."""
-    totals = [sum(each.bytes.values()) for each in run.rounds if each.bytes]
-    typical = median(totals)
-    each = f", {size(typical / len(run.clients))} for each client" if len(run.clients) > 1 else ""
-    return f"{size(sum(totals))} in all; {size(typical)} in a typical round{each}."
-
-
-def rounds_reading(run: Run) -> str:
-    """How whole the cohorts were."""
-    rounds, everybody = run.rounds, len(run.clients)
-    full = sum(1 for each in rounds if everybody and len(each.cohort) == everybody)
-    parts = [count(len(run.void_rounds), "void round")] if run.void_rounds else []
-    parts += [count(amount, word) for amount, word in incidents(rounds) if amount]
-    begin = f"{full} of {count(len(rounds), 'round')} averaged every client" if full < len(rounds) else (
-        "Every round averaged every client"
-    )
-    return begin + (f"; {series(parts)}." if parts else ".")
-
-
-def incidents(rounds: Sequence[Round]) -> list[tuple[int, str]]:
-    """How often somebody's update was missing, by why."""
-    return [
-        (sum(len(each.absent) for each in rounds), "absence"),
-        (sum(len(each.withdrawn) for each in rounds), "withdrawal"),
-        (sum(len(each.rejected) for each in rounds), "rejection"),
-    ]
-
-
 def full_stop(text: str) -> str:
     return text if text.endswith((".", "!", "?")) else text + "."
-
-
-def no_accuracy(run: Run) -> str:
-    """Why there is no curve."""
-    if not run.rounds:
-        return "There is no accuracy by round: no round has closed."
-    shared = any(any(each.shared_metrics.values()) for each in run.rounds)
-    elsewhere = " What clients measured on their own data and shared is in rounds.jsonl." if shared else ""
-    return f"There is no accuracy by round: the run had no common test set, so no model was scored.{elsewhere}"
-
-
-def no_baseline(run: Run) -> str:
-    """Which line is missing from the curve."""
-    lacking = [
-        name
-        for name, value in (("each client alone", run.alone_mean), ("all data pooled", run.pooled))
-        if value is None
-    ]
-    return f"Not shown, because this run did not train it: a baseline on {series(lacking)}."
-
-
-def no_clients(run: Run) -> str:
-    """Why there is no comparison."""
-    if run.federated is None:
-        return "There is no comparison: the run had no common test set, so neither side was scored."
-    return "There is no comparison: no client was trained alone in this run."
-
-
-def no_time(run: Run) -> str:
-    """Why there is no time line."""
-    return f"There is no time line: {'the steps were not timed' if run.rounds else 'no round has closed'}."

@@ -135,8 +135,8 @@ def calibrate_sampled(epsilon: float, delta: float, sampling_probability: float,
     """Return a z at which `steps` Poisson-sampled steps are (ε, δ)-DP, at most 0.1 % above the smallest such z.
 
     Bisection on the accountant that `epsilon` uses, at a coarse discretisation and then at its own, so that the two
-    agree. It starts at the central limit, μ = q√(steps·(e^(1/z²) − 1)) (Bu, Dong, Long, Su, "Deep Learning with Gaussian
-    Differential Privacy", 2020). Less than 0.1 is never returned.
+    agree. It starts at the central limit, μ = q√(steps·(e^(1/z²) − 1)) (Bu, Dong, Long, Su, "Deep Learning with
+    Gaussian Differential Privacy", 2020). Less than 0.1 is never returned.
 
     Raises:
         ValueError: a number is out of its range, or ε is too small for the accountant to show for so many steps.

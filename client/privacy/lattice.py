@@ -78,7 +78,7 @@ def padded_sensitivity(sensitivity: float, noise_multiplier: float, dimension: i
     Raises:
         ValueError: a number out of its range, or so much noise in so many dimensions that 2z√d reaches 2³⁰.
     """
-    share = 2 * positive("noise_multiplier", noise_multiplier) * math.sqrt(count("dimension", dimension)) / 2**_BITS
+    share = 2 * positive("noise_multiplier", noise_multiplier) * math.sqrt(count("dimension", dimension)) / 2.0**_BITS
     if share >= 1:
         raise ValueError(
             f"noise_multiplier and dimension: expected 2·z·√d below 2^{_BITS}, got z = {noise_multiplier!r} at "

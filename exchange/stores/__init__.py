@@ -13,7 +13,8 @@ __all__ = ["READ_LIMIT", "ObjectInfo", "Store", "Writer", "exists", "open_store"
 def open_store(url: str) -> Store:
     """Return the bucket at `url`; raises SettingsError for a URL of no known kind."""
     parts = urlsplit(url)
-    if parts.scheme == "file" and parts.netloc in ("", "localhost"):
+    is_path = parts.path.startswith("/") and not parts.query and not parts.fragment  # '#' and '?' are written %23, %3F
+    if parts.scheme == "file" and parts.netloc in ("", "localhost") and is_path:
         return FileStore(Path(unquote(parts.path)))
     raise SettingsError("store", [f"{url!r}: expected file:///folder"])
 

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import BinaryIO
 
 from exchange.errors import AlreadyExists, NotFound, ObjectTooLarge, StoreError, VersionMismatch
-from exchange.stores.protocol import READ_LIMIT, ObjectInfo, Writer, check_key
+from exchange.stores.protocol import READ_LIMIT, ObjectInfo, Writer, check_key, check_prefix, is_key
 
 _TEMPORARY = ".tmp"
 
@@ -63,8 +63,7 @@ class FileStore:
     def writer(self, key: str, size: int) -> Iterator[Writer]:
         path = self._path(key)
         temporary = self.root / _TEMPORARY / uuid.uuid4().hex
-        for folder in (temporary.parent, path.parent):
-            folder.mkdir(parents=True, exist_ok=True)
+        temporary.parent.mkdir(parents=True, exist_ok=True)
         try:
             with temporary.open("xb") as file:
                 yield file
@@ -76,29 +75,36 @@ class FileStore:
             temporary.unlink(missing_ok=True)
 
     def list(self, prefix: str) -> Iterator[ObjectInfo]:
-        folder = self.root / prefix.rpartition("/")[0]
-        keys = sorted(path.relative_to(self.root).as_posix() for path in folder.rglob("*") if path.is_file())
-        for key in keys:
-            if key.startswith(prefix) and not key.startswith("."):
-                yield self.stat(key)
+        folder = self.root / check_prefix(prefix).rpartition("/")[0]
+        for key in sorted(key for key in self._keys(folder) if key.startswith(prefix)):
+            yield self.stat(key)
 
     def folders(self) -> Iterator[str]:
-        if self.root.exists():
-            yield from sorted(path.name for path in self.root.iterdir() if path.is_dir() and path.name[0] != ".")
+        for folder in sorted(self.root.glob("*/")):
+            if any(self._keys(folder)):
+                yield folder.name
+
+    def _keys(self, folder: Path) -> Iterator[str]:
+        for path in folder.rglob("*"):
+            if is_key(key := path.relative_to(self.root).as_posix()) and path.is_file():
+                yield key
 
     def _path(self, key: str) -> Path:
         return self.root / check_key(key)
 
-    def _open(self, key: str, version: str | None) -> FileIO:
+    @contextmanager
+    def _open(self, key: str, version: str | None) -> Iterator[FileIO]:
         try:
             file = self._path(key).open("rb", buffering=0)
         except (FileNotFoundError, NotADirectoryError, IsADirectoryError) as error:
             raise NotFound(f"{key} in {self.url}") from error
-        found = _version(os.fstat(file.fileno()))
-        if version not in (None, found):
-            file.close()
-            raise VersionMismatch(f"{key} in {self.url}: version {version} asked for, it is {found} now")
-        return file
+        with file:
+            found = _version(os.fstat(file.fileno()))
+            if version not in (None, found):
+                raise VersionMismatch(f"{key} in {self.url}: version {version} asked for, it is {found} now")
+            yield file
+            if found != _version(os.fstat(file.fileno())):  # a copy over it, made by another tool, writes in place
+                raise VersionMismatch(f"{key} in {self.url}: overwritten while it was read")
 
     def _finish(self, file: BinaryIO) -> None:
         file.flush()
@@ -107,6 +113,10 @@ class FileStore:
         os.fsync(file.fileno())
 
     def _name(self, temporary: Path, path: Path) -> None:
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True)
+        except (FileExistsError, NotADirectoryError) as error:
+            raise StoreError(f"{path}: expected a folder where there is a file") from error
         try:
             os.link(temporary, path)
         except FileExistsError as error:

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from threading import Lock
 
 from exchange.errors import AlreadyExists, NotFound, ObjectTooLarge, StoreError, VersionMismatch
-from exchange.stores.protocol import READ_LIMIT, ObjectInfo, check_key
+from exchange.stores.protocol import READ_LIMIT, ObjectInfo, check_key, check_prefix, is_key
 
 
 @dataclass(frozen=True)
@@ -58,6 +58,7 @@ class MemoryStore:
 
     @contextmanager
     def writer(self, key: str, size: int) -> Iterator[bytearray]:
+        check_key(key)
         out = _Bytes()
         yield out
         if len(out) != size:
@@ -65,13 +66,14 @@ class MemoryStore:
         self.create(key, bytes(out))
 
     def list(self, prefix: str) -> Iterator[ObjectInfo]:
+        check_prefix(prefix)
         with self._lock:
-            found = sorted((key, stored) for key, stored in self._objects.items() if key.startswith(prefix))
+            found = sorted((key, at) for key, at in self._objects.items() if key.startswith(prefix) and is_key(key))
         yield from (self._info(key, stored) for key, stored in found)
 
     def folders(self) -> Iterator[str]:
         with self._lock:
-            names = {key.partition("/")[0] for key in self._objects if "/" in key}
+            names = {key.partition("/")[0] for key in self._objects if "/" in key and is_key(key)}
         yield from sorted(names)
 
     def _put(self, key: str, data: bytes) -> str:

@@ -1,7 +1,8 @@
 """What a bucket must do for us, and no more.
 
 Every key is written once. There is no overwrite and no delete; "already there" is an answer, not a fault. A key is one
-or more names of letters, digits, `.`, `_` and `-`, joined by `/`; no name begins with a dot.
+or more names of letters, digits, `.`, `_` and `-`, joined by `/`; no name begins with a dot. What stands in a bucket
+under any other name (a console's folder markers, a file manager's notes) is none of ours and is not listed.
 """
 
 import re
@@ -11,7 +12,9 @@ from dataclasses import dataclass
 from typing import Protocol
 
 READ_LIMIT = 64 * 2**20  # bytes that read() takes into memory unless told otherwise: far above any JSON object of ours
-_KEY = re.compile(r"[A-Za-z0-9_-][A-Za-z0-9._-]*(?:/[A-Za-z0-9_-][A-Za-z0-9._-]*)*", re.ASCII)
+_NAME = r"[A-Za-z0-9_-][A-Za-z0-9._-]{0,254}"  # no file system takes a longer one
+_KEY = re.compile(rf"(?:{_NAME}/)*{_NAME}", re.ASCII)
+_PREFIX = re.compile(rf"(?:{_NAME}/)*(?:{_NAME})?", re.ASCII)
 _MAX_KEY = 512  # characters; all stores take as many
 
 
@@ -88,14 +91,26 @@ class Store(Protocol):
         """
 
     def list(self, prefix: str) -> Iterator[ObjectInfo]:
-        """Yield the objects whose key starts with `prefix`, sorted by key."""
+        """Yield the objects whose key starts with `prefix`, the beginning of a key or '', sorted by key."""
 
     def folders(self) -> Iterator[str]:
         """Yield, sorted, the first names of all keys that have more than one: here, the federations in a bucket."""
 
 
+def is_key(text: str) -> bool:
+    """Return whether `text` can be the key of an object of ours."""
+    return len(text) <= _MAX_KEY and _KEY.fullmatch(text) is not None
+
+
 def check_key(key: str) -> str:
     """Return `key`; raises ValueError if it is none."""
-    if len(key) > _MAX_KEY or not _KEY.fullmatch(key):
+    if not is_key(key):
         raise ValueError(f"not a key: {key[:100]!r}; expected names of letters, digits, '.', '_', '-', joined by '/'")
     return key
+
+
+def check_prefix(prefix: str) -> str:
+    """Return `prefix`; raises ValueError if no key begins so."""
+    if len(prefix) > _MAX_KEY or not _PREFIX.fullmatch(prefix):
+        raise ValueError(f"not the beginning of a key: {prefix[:100]!r}")
+    return prefix

@@ -1,0 +1,107 @@
+"""The organisation's own model and data: a plain Python module, which imports nothing from us.
+
+    def model() -> torch.nn.Module: ...
+    def data(source: str, split: str) -> torch.utils.data.Dataset: ...      # split: "train", "validation" or "test"
+    def loss(output, target) -> torch.Tensor: ...                           # optional, cross entropy by default
+    def metrics(output, target) -> dict[str, float]: ...                    # optional, accuracy by default
+
+`data` gives pairs (input, target), or None for a split that the source does not have.
+"""
+
+import importlib.util
+import sys
+import traceback
+from collections.abc import Callable, Iterator, Sized
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from types import ModuleType
+from typing import Any, cast
+
+import torch
+from torch.nn import Module
+from torch.utils.data import Dataset, Subset
+
+from exchange.errors import TaskError
+from exchange.records import Metrics
+
+Loss = Callable[[torch.Tensor, torch.Tensor], torch.Tensor]
+
+
+@dataclass(frozen=True)
+class Task:
+    """A loaded task; every method raises TaskError where the task's own code fails."""
+
+    path: Path
+    module: ModuleType
+
+    def model(self, seed: int) -> Module:
+        """Return the model with initial weights drawn from `seed`."""
+        torch.manual_seed(seed)
+        with self.blamed("model()"):
+            model = self.module.model()
+        if not isinstance(model, Module):
+            raise TaskError(f"{self.path}: model() returned {type(model).__name__}, expected a torch.nn.Module")
+        return model
+
+    def data(self, source: str, split: str, limit: int | None = None) -> Dataset[Any] | None:
+        """Return the examples of a split, at most the first `limit`; None if the source has no such split."""
+        with self.blamed(f"data({source!r}, {split!r})"):
+            dataset = self.module.data(source, split)
+        if dataset is None:
+            return None
+        if not isinstance(dataset, Sized) or not hasattr(dataset, "__getitem__"):
+            raise TaskError(
+                f"{self.path}: data() returned {type(dataset).__name__}, expected a torch Dataset with a length"
+            )
+        if limit is not None and len(dataset) > limit:
+            return Subset(cast(Dataset[Any], dataset), range(limit))
+        return cast(Dataset[Any], dataset)
+
+    def loss(self, output: torch.Tensor, target: torch.Tensor) -> torch.Tensor:
+        """Return the mean loss of a batch, a scalar."""
+        with self.blamed("loss()"):
+            return cast(Loss, getattr(self.module, "loss", torch.nn.functional.cross_entropy))(output, target)
+
+    def metrics(self, output: torch.Tensor, target: torch.Tensor) -> Metrics:
+        """Return the metrics of a whole split."""
+        with self.blamed("metrics()"):
+            found = getattr(self.module, "metrics", _accuracy)(output, target)
+            return {str(name): float(value) for name, value in found.items()}
+
+    @contextmanager
+    def blamed(self, call: str) -> Iterator[None]:
+        """Turn whatever the task's code raises into a TaskError that names the task's own line."""
+        try:
+            yield
+        except TaskError:
+            raise
+        except Exception as error:
+            raise TaskError(
+                f"{self.path}: {call} raised {type(error).__name__}: {error}{_place(error, self.path)}"
+            ) from error
+
+
+def load_task(path: Path) -> Task:
+    """Return the task in the Python file `path`; raises TaskError."""
+    name = f"fedbucket_task_{path.stem}"
+    spec = importlib.util.spec_from_file_location(name, path)
+    if spec is None or spec.loader is None or not path.is_file():
+        raise TaskError(f"{path}: expected a Python file with model() and data()")
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[name] = module
+    task = Task(path, module)
+    with task.blamed("importing it"):
+        spec.loader.exec_module(module)
+    if missing := [name for name in ("model", "data") if not callable(getattr(module, name, None))]:
+        raise TaskError(f"{path}: expected functions model() and data(); {' and '.join(missing)} missing")
+    return task
+
+
+def _place(error: Exception, path: Path) -> str:
+    lines = [frame.lineno for frame in traceback.extract_tb(error.__traceback__) if Path(frame.filename) == path]
+    return f" (line {lines[-1]})" if lines else ""
+
+
+def _accuracy(output: torch.Tensor, target: torch.Tensor) -> Metrics:
+    return {"accuracy": (output.argmax(dim=1) == target).double().mean().item()}

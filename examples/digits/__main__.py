@@ -1,0 +1,51 @@
+"""`python -m examples.digits`: scikit-learn's handwritten digits, ten clients, 40 rounds."""
+
+import sys
+from pathlib import Path
+
+import click
+import numpy as np
+from sklearn.datasets import load_digits
+
+from examples.prepare import Data, hold_out, write_federation
+from examples.splits import Indices, by_class, dirichlet, even
+from fedbucket.cli import main as fedbucket
+
+CLIENTS = 10
+TEST_SHARE = 0.25
+SPLITS = {
+    "by-class": "each of the ten clients holds five of the ten classes",
+    "dirichlet": "each class is shared out unevenly, by a Dirichlet distribution with concentration 0.3",
+    "even": "examples are dealt out at random: every client holds all ten classes",
+}
+
+
+def deal(split: str, labels: np.ndarray, random: np.random.Generator) -> list[Indices]:
+    """Return each client's examples."""
+    if split == "by-class":
+        return by_class(labels, CLIENTS, random, classes_each=5)
+    return (
+        dirichlet(labels, CLIENTS, random, concentration=0.3) if split == "dirichlet" else even(labels, CLIENTS, random)
+    )
+
+
+@click.command()
+@click.option("--split", type=click.Choice(list(SPLITS)), default="by-class", show_default=True)
+@click.option("--seed", default=0, show_default=True, help="Fixes the split, the initial weights and the batch order.")
+@click.option("--out", type=click.Path(path_type=Path), default=Path("runs/demo"), show_default=True)
+def main(split: str, seed: int, out: Path) -> None:
+    """Train one model of handwritten digits over ten clients, none of which shows its data."""
+    random = np.random.default_rng(seed)
+    pixels, labels = load_digits(return_X_y=True)
+    images = (pixels / np.linalg.norm(pixels, axis=1, keepdims=True)).astype(np.float32)
+    train, test = hold_out(Data(images, labels.astype(np.int64)), TEST_SHARE, random)
+    parts = {
+        f"client-{number:02d}": train.part(part)
+        for number, part in enumerate(deal(split, train.targets, random), start=1)
+    }
+    federation = write_federation(Path(__file__).parent, out / "federation", "demo", seed, parts, test, SPLITS[split])
+    sys.exit(fedbucket(["run", str(federation), "--out", str(out)], standalone_mode=True))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,171 @@
+"""The command line."""
+
+import json
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import click
+
+from aggregator import inspection
+from exchange.errors import FedbucketError, SettingsError
+from exchange.spec import read_federation
+from exchange.stores import Store
+from fedbucket import __version__
+from fedbucket.local.folder import RunFolder
+from fedbucket.local.results import write_report
+from fedbucket.local.run import run_federation
+from fedbucket.scaffold import new_federation
+
+_FILE = click.Path(exists=True, dir_okay=False, path_type=Path)
+_INTERRUPTED = 130  # what a shell gives a program that Ctrl-C ended
+
+
+@click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
+@click.version_option(__version__)
+def main() -> None:
+    """Federated learning with no servers: a loop of objects in buckets.
+
+    Begin with `fedbucket new NAME`, then `fedbucket run NAME/federation.toml`.
+    """
+
+
+@main.command()
+@click.argument("federation", type=_FILE)
+@click.option("--out", type=click.Path(file_okay=False, path_type=Path), help="The run's folder  [default: runs/NAME]")
+@click.option("--init", type=_FILE, help="Start from these weights (safetensors) in place of the task's own.")
+@click.option("--chaos", type=int, metavar="SEED", help="Deliver events twice, late, out of order; let handlers fail.")
+@click.option("--json", "as_json", is_flag=True, help="Print summary.json, and nothing else, on standard output.")
+def run(federation: Path, out: Path | None, init: Path | None, chaos: int | None, as_json: bool) -> None:
+    """Run FEDERATION (a federation.toml) on this machine, every client in it.
+
+    Interrupted at any point, the same command goes on from the run's buckets. Exit status 0 if the run finished as
+    intended: all rounds done, or stopped by its rule.
+    """
+    with _plain_errors():
+        folder, summary = run_federation(federation, out, init, chaos, None if as_json else sys.stderr)
+        click.echo(json.dumps(summary, indent=2) if as_json else _results(folder, summary))
+        if summary["finished"]["reason"] == "void":
+            raise SystemExit(1)
+
+
+@main.command()
+@click.argument("run")
+@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+def status(run: str, as_json: bool) -> None:
+    """Show where RUN (a run's folder, or its name under runs/) stands: the round, who has answered, who is late."""
+    with _plain_errors():
+        store, federation = _parent_bucket(run)
+        found = inspection.status(store, federation)
+        click.echo(json.dumps(asdict(found), indent=2) if as_json else _status_table(found))
+
+
+@main.command()
+@click.argument("run")
+@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+def verify(run: str, as_json: bool) -> None:
+    """Compute every round's model of RUN anew from its cohort, and compare the bytes. Exit status 0 if all agree."""
+    with _plain_errors():
+        store, federation = _parent_bucket(run)
+        verdicts = []
+        for verdict in inspection.verify(store, federation):
+            verdicts.append(verdict)
+            if not as_json:
+                click.echo(f"round {verdict.round + 1:>3}  {verdict.verdict}  {verdict.detail}")
+        bad = sum(verdict.verdict == "bad" for verdict in verdicts)
+        rows = {"federation": federation, "bad": bad, "rounds": [asdict(verdict) for verdict in verdicts]}
+        click.echo(json.dumps(rows, indent=2) if as_json else f"{len(verdicts)} rounds, {bad} bad")
+        if bad:
+            raise SystemExit(1)
+
+
+@main.command()
+@click.argument("run")
+def report(run: str) -> None:
+    """Make report.html of RUN anew."""
+    with _plain_errors():
+        folder = RunFolder(_run_path(run))
+        if not folder.summary.exists():
+            raise SettingsError(
+                run, ["has no summary.json yet: the run has not finished; `fedbucket run` goes on with it"]
+            )
+        write_report(folder)
+        click.echo(folder.report)
+
+
+@main.command()
+@click.argument("path", type=click.Path(path_type=Path), metavar="NAME")
+def new(path: Path) -> None:
+    """Write a federation folder NAME to start from; it runs as it is, on made-up data."""
+    with _plain_errors():
+        for written in new_federation(path):
+            click.echo(written)
+        click.echo(f"\nnext: fedbucket run {path / 'federation.toml'}")
+
+
+@main.command()
+@click.argument("federation", type=_FILE)
+def settings(federation: Path) -> None:
+    """Print FEDERATION (a federation.toml) with every default, as the parent publishes it; on standard error its SHA-256.
+
+    The SHA-256 is what clients pin in client.toml as settings_sha256.
+    """
+    with _plain_errors():
+        found = read_federation(federation)
+        click.echo(found.to_bytes(), nl=False)
+        click.echo(found.sha256, err=True)
+
+
+@contextmanager
+def _plain_errors() -> Iterator[None]:
+    """Say a user's mistake in words and exit with status 1; a traceback is for our own."""
+    try:
+        yield
+    except (FedbucketError, OSError) as error:
+        raise click.ClickException(str(error)) from error
+    except KeyboardInterrupt:
+        click.echo("\ninterrupted; the same command goes on from here", err=True)
+        raise SystemExit(_INTERRUPTED) from None
+
+
+def _run_path(run: str) -> Path:
+    for path in (Path(run), Path("runs") / run):
+        if (path / "buckets").is_dir():
+            return path.resolve()
+    raise SettingsError(run, ["expected a run's folder, or the name of one under runs/"])
+
+
+def _parent_bucket(run: str) -> tuple[Store, str]:
+    store = RunFolder(_run_path(run)).parent
+    if (federation := next(store.folders(), None)) is None:
+        raise SettingsError(run, ["its parent bucket is empty: the run was not started"])
+    return store, federation
+
+
+def _results(folder: RunFolder, summary: dict[str, Any]) -> str:
+    lines = [f"finished after {summary['rounds']} rounds: {summary['finished']['reason']}"]
+    if summary["federated_accuracy"] is not None:
+        lines.append(f"  federated accuracy  {summary['federated_accuracy']:.3f}")
+    if summary["alone_accuracy"] is not None:
+        lines.append(f"  each client alone   {summary['alone_accuracy']:.3f} on average")
+        lines.append(f"  all data pooled     {summary['pooled_accuracy']:.3f}")
+        lines.append(f"  ratio               {summary['ratio']:.2f} × (federated to alone)")
+    lines.append(f"  privacy             {summary['privacy']['mechanism']}")
+    return "\n".join([*lines, f"results: {folder.path}", f"look at: {folder.report}"])
+
+
+def _status_table(found: inspection.Status) -> str:
+    if found.finished:
+        return f"{found.federation}: finished after {found.round} rounds: {found.finished}"
+    head = (
+        f"{found.federation}: round {found.round + 1} of {found.rounds}, open for {found.age:.0f} s, "
+        f"deadline {found.deadline} s, quorum {found.quorum} of {len(found.answers)}"
+    )
+    width = max(len(answer.client) for answer in found.answers)
+    rows = [
+        f"  {answer.client:<{width}}  {answer.state:<9}  {answer.detail or ''}".rstrip() for answer in found.answers
+    ]
+    return "\n".join([head, *rows])

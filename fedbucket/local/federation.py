@@ -1,0 +1,224 @@
+"""A whole federation on one machine: the very handlers of the functions, woken by events delivered in this process.
+
+The parent's handlers run here, the clients' in worker processes. Nothing is remembered but what is in the buckets: a
+run that was interrupted, at any point and however rudely, goes on where it was.
+"""
+
+import time
+from collections import Counter
+from collections.abc import Callable
+from concurrent.futures import FIRST_COMPLETED, Future, wait
+from concurrent.futures.process import BrokenProcessPool
+from dataclasses import replace
+from functools import partial
+from typing import TYPE_CHECKING
+
+from aggregator import rounds as parent_rounds
+from aggregator.rounds import Parent
+from exchange import keys
+from exchange.errors import DifferentContent, FedbucketError, RunStopped
+from exchange.events import ObjectCreated
+from exchange.public import newest_model
+from exchange.records import Metrics
+from exchange.stores import Store, exists, put
+from fedbucket.local.delivery import MAX_ATTEMPTS, Delivery, Queue
+from fedbucket.local.folder import FederationFolder, RunFolder
+from fedbucket.local.journal import Journal
+from fedbucket.local.notifying import NotifyingStore
+from fedbucket.local.pool import Pool
+from fedbucket.local.progress import Progress
+
+if TYPE_CHECKING:
+    from fedbucket.local.workers import Outcome
+
+_PARENT = "parent"  # the name of the parent bucket in events; a client's bucket is named for its client
+_TIMER = 0.5  # seconds between two sweeps while there is nothing to do but wait
+
+
+class LocalFederation:
+    """One run.
+
+    Args:
+        queue: delivers events.
+        progress: is told how far it has come.
+    """
+
+    def __init__(
+        self, federation: FederationFolder, run: RunFolder, pool: Pool, queue: Queue, progress: Progress
+    ) -> None:
+        self._settings = federation.settings
+        self._has_test = federation.local.test is not None
+        self._run = run
+        self._pool = pool
+        self._queue = queue
+        self._progress = progress
+        self._store = NotifyingStore(run.parent, partial(self._created, _PARENT))
+        self._inboxes = {entry.inbox: entry.id for entry in self._settings.client if entry.inbox is not None}
+        self._parent = Parent(self._store, self._open_inbox, time_limit=0)  # nobody else aggregates here
+        self._journal = Journal(run.rounds, run.parent, self._settings, time.time())
+        self._working: dict[Future[Outcome], Delivery | None] = {}
+        self._evaluating: dict[Future[Outcome], int] = {}
+        self._answers: Counter[int] = Counter()
+        self._timer_due = 0.0
+
+    def go(self, first_model: Callable[[], bytes]) -> None:
+        """Run until the final model is there.
+
+        Args:
+            first_model: returns global model 0; called if there is none yet.
+
+        Raises:
+            RunStopped: a person must act before the run can go on; run again, it goes on from its buckets.
+        """
+        self._begin(first_model)
+        self._evaluate_missing()
+        while self._evaluating or not exists(self._store, str(keys.Finished(self._settings.name))):
+            for delivery in self._queue.due(time.monotonic()):
+                self._deliver(delivery)
+            if not self._working and self._queue.next_due is None and time.monotonic() >= self._timer_due:
+                self._fire_timers()
+            self._wait()
+        self._progress.end()
+
+    def _begin(self, first_model: Callable[[], bytes]) -> None:
+        settings = self._settings
+        try:
+            if newest_model(self._store, settings.name) is None:
+                parent_rounds.start(self._store, settings, first_model())
+            else:
+                put(self._store, str(keys.Settings(settings.name)), settings.to_bytes())
+        except DifferentContent as error:
+            raise RunStopped(
+                f"{self._run.path} holds a run with other settings or another first model than these "
+                f"(settings: SHA-256 {settings.sha256}); take another folder with --out, or remove that one"
+            ) from error
+
+    def _deliver(self, delivery: Delivery) -> None:
+        event = delivery.event
+        failing = self._queue.failure(delivery)
+        if failing == "before":
+            self._queue.retry(delivery, time.monotonic())
+        elif event.bucket == _PARENT:
+            self._handle(delivery, failing == "after")
+        else:
+            self._working[self._pool.submit("answer", event.bucket, event)] = replace(delivery, failing=failing)
+
+    def _handle(self, delivery: Delivery, failing: bool) -> None:
+        started = time.time()
+        try:
+            parent_rounds.handle(self._parent, delivery.event)
+        except (FedbucketError, ExceptionGroup) as error:
+            self._retry(delivery, str(error))
+            return
+        self._note(delivery.event.key, started, time.time())
+        if failing:
+            self._queue.retry(delivery, time.monotonic())
+
+    def _note(self, key: str, started: float, ended: float) -> None:
+        match keys.parse(key):
+            case keys.Model(_, round_):
+                self._journal.span(round_, "publish", None, started, ended)
+            case keys.Update(_, client, round_):
+                self._journal.span(round_, "record", client, started, ended)
+            case keys.Receipt(_, round_, client):
+                self._journal.span(round_, "aggregate", None, started, ended)
+
+    def _created(self, bucket: str, key: str) -> None:
+        """Take notice of a new object: deliver its event, and show what it means."""
+        # The id is the same for the same object, so that a redelivery after a crash is known for one.
+        self._queue.post(ObjectCreated(bucket, key, f"{bucket}:{key}"), time.monotonic())
+        match keys.parse(key):
+            case keys.Model(_, round_) if round_ > 0:
+                self._round_made(round_ - 1)
+            case keys.Receipt(_, round_, _):
+                self._answers[round_] += 1
+                self._progress.answered(round_, self._answers[round_])
+
+    def _round_made(self, round_: int) -> None:
+        if self._has_test:
+            self._evaluating[self._pool.submit("evaluate", round_ + 1)] = round_
+        else:
+            self._close(round_, {})
+
+    def _close(self, round_: int, metrics: Metrics) -> None:
+        self._journal.close(round_, metrics)
+        self._progress.evaluated(round_, metrics.get("accuracy"))
+
+    def _evaluate_missing(self) -> None:
+        """Take up the rounds that an interrupted process made and did not write down."""
+        newest = newest_model(self._store, self._settings.name) or 0
+        for round_ in range(self._journal.next_round, newest):
+            self._round_made(round_)
+
+    def _fire_timers(self) -> None:
+        """Sweep on both sides: nothing is under way, so that whatever is missing is missing for good."""
+        self._timer_due = time.monotonic() + _TIMER
+        try:
+            parent_rounds.sweep(self._parent, f"timer:{time.time()}")
+        except ExceptionGroup as error:
+            self._progress.say(f"sweep: {'; '.join(map(str, error.exceptions))}")
+        newest = newest_model(self._store, self._settings.name) or 0
+        for client in self._settings.roster:
+            if not exists(self._store, str(keys.Receipt(self._settings.name, newest, client))):
+                self._working[self._pool.submit("answer", client, None)] = None
+
+    def _wait(self) -> None:
+        """Wait for the next job to end or the next event to be due, and take in what ended."""
+        due = self._queue.next_due or self._timer_due
+        futures = [*self._working, *self._evaluating]
+        timeout = max(0.0, due - time.monotonic())
+        if not futures:
+            time.sleep(timeout)
+            return
+        done, _ = wait(futures, timeout if self._queue.next_due else None, FIRST_COMPLETED)
+        for future in done:
+            if future in self._evaluating:
+                self._evaluated(future)
+            else:
+                self._worked(future)
+
+    def _evaluated(self, future: "Future[Outcome]") -> None:
+        round_ = self._evaluating.pop(future)
+        if (outcome := self._outcome(future)) is None:
+            self._round_made(round_)
+            return
+        if outcome.error is not None:
+            raise RunStopped(outcome.error)
+        self._journal.span(round_, "evaluate", None, outcome.started, outcome.ended)
+        self._close(round_, outcome.value)
+
+    def _worked(self, future: "Future[Outcome]") -> None:
+        delivery = self._working.pop(future)
+        outcome = self._outcome(future)
+        for key in outcome.created if outcome else []:
+            self._created(_PARENT, key)
+        if outcome is not None and outcome.permanent:
+            raise RunStopped(outcome.error)
+        if delivery is None:
+            return  # a timer's: the next firing tries again
+        if outcome is None or outcome.error is not None:
+            self._retry(delivery, outcome.error or "" if outcome else "its worker process died")
+            return
+        ticket = keys.parse(delivery.event.key)
+        if isinstance(ticket, keys.Ticket):
+            self._journal.span(ticket.round, "train", delivery.event.bucket, outcome.started, outcome.ended)
+        if delivery.failing == "after":
+            self._queue.retry(delivery, time.monotonic())
+
+    def _outcome(self, future: "Future[Outcome]") -> "Outcome | None":
+        """Return what the job did; None if its worker died."""
+        try:
+            return future.result()
+        except BrokenProcessPool:
+            return None
+
+    def _retry(self, delivery: Delivery, error: str) -> None:
+        if delivery.attempt >= MAX_ATTEMPTS:
+            raise RunStopped(
+                f"{delivery.event.key} in {delivery.event.bucket}: {delivery.attempt} attempts failed: {error}"
+            )
+        self._queue.retry(delivery, time.monotonic())
+
+    def _open_inbox(self, url: str) -> Store:
+        client = self._inboxes[url]
+        return NotifyingStore(self._run.inbox(client), partial(self._created, client))

@@ -1,0 +1,118 @@
+"""Where things lie: a federation's folder (what people write) and a run's folder (what a run leaves).
+
+demo/federation.toml          what the parties agree on
+demo/clients/client-01.toml   one organisation's own settings; a file each
+demo/task.py                  model and data, named by the clients' agreements
+demo/local.toml               optional: what only a run on one machine has (a test set that no client holds)
+
+runs/demo/buckets/parent/     the parent bucket, as plain files
+runs/demo/buckets/client-01/  a client's bucket for tickets
+runs/demo/private/client-01/  a client's private state
+runs/demo/{summary.json,rounds.jsonl,model.safetensors,report.html}
+"""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from exchange.documents import Document
+from exchange.errors import SettingsError
+from exchange.spec import ClientSettings, FederationSettings, read_client, read_federation, read_toml, validate
+from exchange.stores.file import FileStore
+
+
+class LocalSettings(Document):
+    """`local.toml`: what only a run on one machine has.
+
+    Attributes:
+        test: handed to the task's data(source, "test"): examples that no client holds, on which models are tried.
+        split: how the examples were dealt out, in words, for the page.
+        baselines: also train each client alone, and one model on all data, to convergence.
+    """
+
+    test: str | None = None
+    split: str | None = None
+    baselines: bool = True
+
+
+@dataclass(frozen=True)
+class FederationFolder:
+    """A federation as its people wrote it."""
+
+    path: Path
+    settings: FederationSettings
+    clients: dict[str, ClientSettings]
+    local: LocalSettings
+
+
+@dataclass(frozen=True)
+class RunFolder:
+    """What a run leaves."""
+
+    path: Path
+
+    @property
+    def summary(self) -> Path:
+        return self.path / "summary.json"
+
+    @property
+    def rounds(self) -> Path:
+        return self.path / "rounds.jsonl"
+
+    @property
+    def model(self) -> Path:
+        return self.path / "model.safetensors"
+
+    @property
+    def report(self) -> Path:
+        return self.path / "report.html"
+
+    @property
+    def baselines(self) -> Path:
+        return self.path / "baselines.json"
+
+    @property
+    def parent(self) -> FileStore:
+        return FileStore(self.path / "buckets" / "parent")
+
+    def inbox(self, client: str) -> FileStore:
+        """The bucket for the tickets of `client`."""
+        # "parent" is a legal client id: the prefix keeps its bucket apart.
+        return FileStore(self.path / "buckets" / f"inbox-{client}")
+
+    def state(self, client: str) -> FileStore:
+        """The private state of `client`."""
+        return FileStore(self.path / "private" / client)
+
+
+def read_folder(federation: Path) -> FederationFolder:
+    """Return the federation whose federation.toml is at `federation`.
+
+    Raises:
+        SettingsError: a file is not sound, or a client of the roster has no file; every mistake is named.
+    """
+    settings = read_federation(federation)
+    folder = federation.resolve().parent
+    clients = {path.stem: read_client(path) for path in sorted((folder / "clients").glob("*.toml"))}
+    found = {client.id: _pinned(client, settings) for client in clients.values()}
+    if missing := [client for client in settings.roster if client not in found]:
+        raise SettingsError(
+            str(folder / "clients"), [f"{client}: on the roster; expected a file {client}.toml" for client in missing]
+        )
+    local = folder / "local.toml"
+    return FederationFolder(
+        folder,
+        settings,
+        found,
+        validate(LocalSettings, read_toml(local), str(local)) if local.exists() else LocalSettings(),
+    )
+
+
+def _pinned(client: ClientSettings, settings: FederationSettings) -> ClientSettings:
+    """Agree to the settings as they are where nothing is pinned: here one person writes both."""
+    agreements = [
+        agreement.model_copy(update={"settings_sha256": agreement.settings_sha256 or settings.sha256})
+        if agreement.federation == settings.name
+        else agreement
+        for agreement in client.agreement
+    ]
+    return client.model_copy(update={"agreement": tuple(agreements)})

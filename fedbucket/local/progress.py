@@ -1,0 +1,62 @@
+"""One live line on a terminal; a line a round where there is none."""
+
+import time
+from typing import TextIO
+
+_REFRESH = 0.1  # seconds between two drawings of the line
+
+
+class Progress:
+    """Says how far a run has come.
+
+    Args:
+        out: where to; None says nothing.
+        rounds: how many the settings allow.
+        clients: how many are on the roster.
+    """
+
+    def __init__(self, out: TextIO | None, rounds: int, clients: int) -> None:
+        self._out = out
+        self._live = out is not None and out.isatty()
+        self._rounds = rounds
+        self._clients = clients
+        self._first: tuple[int, float] | None = None
+        self._accuracy: float | None = None
+        self._drawn = 0.0
+
+    def answered(self, round_: int, count: int) -> None:
+        """A client has answered, or the round has opened."""
+        now = time.monotonic()
+        self._first = self._first or (round_, now)
+        if self._live and now - self._drawn > _REFRESH:
+            self._drawn = now
+            bar = "●" * count + "○" * (self._clients - count) if self._clients <= 20 else ""
+            answered = f"{bar} {count}/{self._clients} answered"
+            self._write(f"\r\x1b[Kround {round_ + 1}/{self._rounds}  {answered}{self._tail(round_, now)}")
+
+    def evaluated(self, round_: int, accuracy: float | None) -> None:
+        """A round is over."""
+        self._accuracy = accuracy if accuracy is not None else self._accuracy
+        if not self._live:
+            self._write(f"round {round_ + 1}/{self._rounds}{self._tail(round_ + 1, time.monotonic())}\n")
+
+    def say(self, text: str) -> None:
+        """Say something once, on a line of its own (on a terminal, over the live line)."""
+        self._write(f"\r\x1b[K{text}" if self._live else f"{text}\n")
+
+    def end(self) -> None:
+        """Clear the live line."""
+        if self._live:
+            self._write("\r\x1b[K")
+
+    def _tail(self, done: int, now: float) -> str:
+        accuracy = f"  accuracy {self._accuracy:.3f}" if self._accuracy is not None else ""
+        if self._first is None or done <= self._first[0]:
+            return accuracy
+        left = (now - self._first[1]) / (done - self._first[0]) * (self._rounds - done)
+        return f"{accuracy}  {int(left) // 60}:{int(left) % 60:02d} left"
+
+    def _write(self, text: str) -> None:
+        if self._out is not None:
+            self._out.write(text)
+            self._out.flush()

@@ -1,0 +1,95 @@
+"""What a run leaves for people: summary.json, model.safetensors and report.html."""
+
+import json
+from concurrent.futures import as_completed
+from typing import Any
+
+from exchange import keys
+from exchange.documents import sha256
+from exchange.errors import RunStopped
+from exchange.records import Finished, Metrics
+from exchange.spec import FederationSettings
+from fedbucket import report
+from fedbucket.local.folder import FederationFolder, RunFolder
+from fedbucket.local.journal import read_rounds
+from fedbucket.local.pool import Pool
+from fedbucket.local.progress import Progress
+
+_POOLED = ""  # in baselines.json: the model trained on all data; no client bears an empty id
+
+
+def write_results(federation: FederationFolder, run: RunFolder, pool: Pool, progress: Progress) -> dict[str, Any]:
+    """Write everything that a finished run leaves, and return what is in summary.json.
+
+    Raises:
+        RunStopped: a baseline could not be trained.
+    """
+    settings = federation.settings
+    finished = _finished(run, settings)
+    run.model.write_bytes(run.parent.read(finished.model, limit=2**62))
+    baselines = {}
+    if federation.local.test is not None and federation.local.baselines:
+        baselines = _baselines(run, pool, settings.roster, progress)
+    summary = _summary(federation, run, finished, baselines)
+    run.summary.write_text(json.dumps(summary, indent=2, ensure_ascii=False) + "\n")
+    write_report(run)
+    return summary
+
+
+def write_report(run: RunFolder) -> None:
+    """Make report.html anew from summary.json and rounds.jsonl."""
+    run.report.write_text(report.render(json.loads(run.summary.read_text()), read_rounds(run.rounds)))
+
+
+def _finished(run: RunFolder, settings: FederationSettings) -> Finished:
+    key = str(keys.Finished(settings.name))
+    return Finished.from_bytes(run.parent.read(key), key)
+
+
+def _baselines(run: RunFolder, pool: Pool, roster: list[str], progress: Progress) -> dict[str, Metrics]:
+    """Train each client alone, and one model on all data; kept, so that a finished run need not do it again."""
+    if run.baselines.exists():
+        kept: dict[str, Metrics] = json.loads(run.baselines.read_text())
+        return kept
+    jobs = {pool.submit("baseline", [client]): client for client in roster}
+    jobs[pool.submit("baseline", roster)] = _POOLED
+    found = {}
+    for number, future in enumerate(as_completed(jobs), start=1):
+        outcome = future.result()
+        if outcome.error is not None:
+            raise RunStopped(f"baseline {jobs[future] or 'pooled'}: {outcome.error}")
+        found[jobs[future]] = outcome.value
+        progress.say(f"for comparison: clients alone and pooled, {number}/{len(jobs)}")
+    progress.end()
+    run.baselines.write_text(json.dumps(found, indent=2, sort_keys=True))
+    return found
+
+
+def _summary(
+    federation: FederationFolder, run: RunFolder, finished: Finished, baselines: dict[str, Metrics]
+) -> dict[str, Any]:
+    settings = federation.settings
+    rounds = read_rounds(run.rounds)
+    federated = rounds[-1]["metrics"] if rounds else {}
+    alone = {client: baselines[client] for client in settings.roster if client in baselines}
+    accuracies = {client: metrics["accuracy"] for client, metrics in alone.items() if "accuracy" in metrics}
+    mean_alone = sum(accuracies.values()) / len(accuracies) if accuracies else None
+    accuracy = federated.get("accuracy")
+    return {
+        "name": settings.name,
+        "rounds": finished.round,
+        "clients": settings.roster,
+        "federated_accuracy": accuracy,
+        "alone_accuracy": mean_alone,
+        "alone": accuracies,
+        "pooled_accuracy": baselines.get(_POOLED, {}).get("accuracy"),
+        "ratio": accuracy / mean_alone if accuracy is not None and mean_alone else None,
+        "metrics": {"federated": federated, "alone": alone, "pooled": baselines.get(_POOLED)},
+        "privacy": settings.privacy.model_dump(mode="json"),
+        "seconds": round(sum(line["seconds"].get("total", 0.0) for line in rounds), 1),
+        "settings_sha256": settings.sha256,
+        "model_sha256": finished.sha256,
+        "finished": {"reason": finished.reason, "round": finished.round},
+        "data_split": federation.local.split,
+        "seed": settings.train.seed,
+    }

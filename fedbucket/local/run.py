@@ -1,0 +1,67 @@
+"""`fedbucket run`: from federation.toml to a finished run folder."""
+
+from pathlib import Path
+from typing import Any, TextIO
+
+from exchange import tensors
+from exchange.errors import InvalidTensorFile, RunStopped
+from exchange.spec import FederationSettings
+from fedbucket.local.delivery import Chaos, Queue
+from fedbucket.local.federation import LocalFederation
+from fedbucket.local.folder import RunFolder, read_folder
+from fedbucket.local.pool import Pool
+from fedbucket.local.progress import Progress
+from fedbucket.local.results import write_results
+
+
+def run_federation(
+    federation: Path,
+    out: Path | None = None,
+    init: Path | None = None,
+    chaos: int | None = None,
+    show: TextIO | None = None,
+) -> tuple[RunFolder, dict[str, Any]]:
+    """Run a federation on this machine, or go on with a run that was interrupted.
+
+    Args:
+        federation: the path of federation.toml.
+        out: the run's folder; runs/NAME if None.
+        init: a weight file to start from, in place of the task's initial weights.
+        chaos: the seed of an unkind delivery of events; None delivers in order.
+        show: where progress goes.
+
+    Returns:
+        The run's folder and the content of its summary.json.
+
+    Raises:
+        SettingsError: the settings are not sound.
+        RunStopped: a person must act before the run can go on.
+    """
+    folder = read_folder(federation)
+    settings = folder.settings
+    run = RunFolder((out or Path("runs") / settings.name).resolve())
+    run.path.mkdir(parents=True, exist_ok=True)
+    progress = Progress(show, settings.rounds, len(settings.client))
+    queue = Queue(Chaos(chaos) if chaos is not None else None)
+    with Pool(folder, run) as pool:
+
+        def first_model() -> bytes:
+            return _given_model(init, settings) if init else _initial_model(pool)
+
+        LocalFederation(folder, run, pool, queue, progress).go(first_model)
+        return run, write_results(folder, run, pool, progress)
+
+
+def _initial_model(pool: Pool) -> bytes:
+    outcome = pool.submit("first_model").result()
+    if outcome.error is not None:
+        raise RunStopped(outcome.error)
+    model: bytes = outcome.value
+    return model
+
+
+def _given_model(path: Path, settings: FederationSettings) -> bytes:
+    try:
+        return tensors.dump(tensors.load(path.read_bytes()), {"federation": settings.name, "round": "0"})
+    except (OSError, InvalidTensorFile) as error:
+        raise RunStopped(f"{path}: expected a safetensors file to start from: {error}") from error

@@ -1,0 +1,25 @@
+"""The model and the data: plain torch, nothing imported from fedbucket. Each organisation deploys its own copy.
+
+Replace both functions by your own. Optional: loss(output, target) and metrics(output, target).
+"""
+
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch.utils.data import Dataset, TensorDataset
+
+FEATURES = 8
+VALIDATION = 0.2
+
+
+def model() -> torch.nn.Module:
+    return torch.nn.Sequential(torch.nn.Linear(FEATURES, 16), torch.nn.ReLU(), torch.nn.Linear(16, 2))
+
+
+def data(source: str, split: str) -> Dataset[tuple[torch.Tensor, ...]] | None:
+    """`source` is the client's `data` setting, here a CSV: features, then the class; `split` is train, validation or test."""
+    rows = np.loadtxt(Path(source), delimiter=",", skiprows=1, dtype=np.float32)
+    held_out = int(len(rows) * VALIDATION)
+    rows = {"train": rows[held_out:], "validation": rows[:held_out], "test": rows}[split]
+    return TensorDataset(torch.from_numpy(rows[:, :FEATURES]), torch.from_numpy(rows[:, FEATURES]).long())
