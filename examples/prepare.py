@@ -10,14 +10,17 @@ import numpy as np
 from numpy.typing import NDArray
 
 from examples.splits import Indices
+from fedbucket.cli import main as fedbucket
+
+Labels = NDArray[np.int64]
 
 
 @dataclass(frozen=True)
 class Data:
-    """Inputs, one row an example, and their targets."""
+    """Inputs, one row an example, and their classes."""
 
     inputs: NDArray[Any]
-    targets: NDArray[Any]
+    targets: Labels
 
     def part(self, indices: Indices) -> "Data":
         """Return some of the examples."""
@@ -31,29 +34,28 @@ def hold_out(data: Data, share: float, random: np.random.Generator) -> tuple[Dat
     return data.part(order[cut:]), data.part(order[:cut])
 
 
-def write_federation(
-    example: Path, folder: Path, name: str, seed: int, parts: dict[str, Data], test: Data, split: str
-) -> Path:
-    """Write the folder of a federation and return the path of its federation.toml.
+def federate(example: Path, out: Path, name: str, seed: int, clients: dict[str, Data], test: Data, split: str) -> None:
+    """Write the federation's folder to `out`/federation and run it, as `fedbucket run` does.
 
     Args:
         example: the folder with the example's task.py and federation.toml; the latter lacks only the clients.
-        parts: each client's training examples.
+        clients: each client's training examples.
         test: examples that no client holds.
         split: how the examples were dealt out, in words.
     """
+    folder = out / "federation"
     for sub in ("clients", "data"):
         (folder / sub).mkdir(parents=True, exist_ok=True)
     shutil.copy(example / "task.py", folder / "task.py")
     settings = Template((example / "federation.toml").read_text()).substitute(name=name, seed=seed)
-    for client, part in parts.items():
+    for client, part in clients.items():
         settings += f'\n[[client]]\nid = "{client}"\nexamples = {len(part.targets)}\ninbox = "gs://{name}-{client}"\n'
-        np.savez(folder / "data" / f"{client}.npz", train_inputs=part.inputs, train_targets=part.targets)
         (folder / "clients" / f"{client}.toml").write_text(_client_toml(name, client))
+        np.savez(folder / "data" / f"{client}.npz", train_inputs=part.inputs, train_targets=part.targets)
     np.savez(folder / "data" / "test.npz", test_inputs=test.inputs, test_targets=test.targets)
     (folder / "local.toml").write_text(f'test = "data/test.npz"\nsplit = "{split}"\n')
     (folder / "federation.toml").write_text(settings)
-    return folder / "federation.toml"
+    fedbucket(["run", str(folder / "federation.toml"), "--out", str(out)])
 
 
 def _client_toml(name: str, client: str) -> str:

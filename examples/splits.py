@@ -49,3 +49,21 @@ def dirichlet(
         dealt = [np.sort(np.concatenate(part)) for part in parts]
         if min(map(len, dealt)) >= 10:
             return dealt
+
+
+def case_mix(
+    labels: NDArray[np.integer], shares: list[tuple[float, float]], random: np.random.Generator
+) -> list[Indices]:
+    """Deal a data set of classes 0 and 1 out to clients of given sizes and shares of class 1, as far as it reaches.
+
+    Args:
+        shares: for each client (its share of all examples, the share of class 1 that it should see).
+    """
+    wanted = np.array([[size * (1 - positive), size * positive] for size, positive in shares])
+    parts: list[list[Indices]] = [[] for _ in shares]
+    for label in (0, 1):
+        examples = random.permutation(np.flatnonzero(labels == label))
+        cuts = (np.cumsum(wanted[:, label])[:-1] / wanted[:, label].sum() * len(examples)).round().astype(int)
+        for client, part in enumerate(np.split(examples, cuts)):
+            parts[client].append(part)
+    return [np.sort(np.concatenate(part)) for part in parts]

@@ -59,7 +59,7 @@ def accuracy_chart(scored: Scores, void: Sequence[int], alone: float | None, poo
     for (kind, value), y in zip(ends, rows, strict=True):
         label = (tag("tspan", percent(value), class_="strong"), f" {kind}")
         parts.append(text(*label, x="100%", dx=10, y=round(y + 4, 1), class_=f"label {kind}"))
-    return Chart(canvas("Accuracy by round", said, height + 26, parts), left=48, right=116)
+    return Chart(canvas("Accuracy by round", said, height + 26, parts), left=48, right=120)
 
 
 def _void_bands(void: Sequence[int], across: Scale, height: int) -> list[Markup]:

@@ -121,7 +121,7 @@ def _accounts(run: Run) -> list[Account]:
 
 
 def _account(client: str, spent: float, budget: float | None, delta: float) -> Account:
-    shown = math.floor(1000 * spent - 1e-6) / 1000
+    shown = math.ceil(1000 * spent - 1e-6) / 1000
     return Account(
         client=client,
         spent=f"{shown:.3f}",

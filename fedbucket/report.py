@@ -160,8 +160,8 @@ def _facts(run: Run, summary: Mapping[str, Any]) -> list[tuple[str, str, str]]:
     seed, settings, model = (summary.get(key) for key in ("seed", "settings_sha256", "model_sha256"))
     return [
         ("Ended", findings.ending(run), ""),
-        ("Duration", wording.duration(run.seconds), "from the first object to the last model"),
+        ("Duration", wording.duration(run.seconds), "of all rounds, from the first step to the last"),
         ("Settings, SHA-256", str(settings or wording.DASH), "what every client agreed to"),
         ("Last model, SHA-256", str(model or wording.DASH), "the same updates give the same bytes"),
-        ("Seed", wording.DASH if seed is None else str(seed), "of split and first model; privacy noise has none"),
+        ("Seed", wording.DASH if seed is None else str(seed), "of the training; privacy noise is never seeded"),
     ]

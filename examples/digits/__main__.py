@@ -1,15 +1,13 @@
 """`python -m examples.digits`: scikit-learn's handwritten digits, ten clients, 40 rounds."""
 
-import sys
 from pathlib import Path
 
 import click
 import numpy as np
 from sklearn.datasets import load_digits
 
-from examples.prepare import Data, hold_out, write_federation
+from examples.prepare import Data, Labels, federate, hold_out
 from examples.splits import Indices, by_class, dirichlet, even
-from fedbucket.cli import main as fedbucket
 
 CLIENTS = 10
 TEST_SHARE = 0.25
@@ -20,13 +18,13 @@ SPLITS = {
 }
 
 
-def deal(split: str, labels: np.ndarray, random: np.random.Generator) -> list[Indices]:
+def deal(split: str, labels: Labels, random: np.random.Generator) -> list[Indices]:
     """Return each client's examples."""
     if split == "by-class":
         return by_class(labels, CLIENTS, random, classes_each=5)
-    return (
-        dirichlet(labels, CLIENTS, random, concentration=0.3) if split == "dirichlet" else even(labels, CLIENTS, random)
-    )
+    if split == "dirichlet":
+        return dirichlet(labels, CLIENTS, random, concentration=0.3)
+    return even(labels, CLIENTS, random)
 
 
 @click.command()
@@ -37,14 +35,11 @@ def main(split: str, seed: int, out: Path) -> None:
     """Train one model of handwritten digits over ten clients, none of which shows its data."""
     random = np.random.default_rng(seed)
     pixels, labels = load_digits(return_X_y=True)
-    images = (pixels / np.linalg.norm(pixels, axis=1, keepdims=True)).astype(np.float32)
-    train, test = hold_out(Data(images, labels.astype(np.int64)), TEST_SHARE, random)
-    parts = {
-        f"client-{number:02d}": train.part(part)
-        for number, part in enumerate(deal(split, train.targets, random), start=1)
-    }
-    federation = write_federation(Path(__file__).parent, out / "federation", "demo", seed, parts, test, SPLITS[split])
-    sys.exit(fedbucket(["run", str(federation), "--out", str(out)], standalone_mode=True))
+    images = pixels / np.linalg.norm(pixels, axis=1, keepdims=True)
+    train, test = hold_out(Data(images.astype(np.float32), labels), TEST_SHARE, random)
+    parts = deal(split, train.targets, random)
+    clients = {f"client-{number:02d}": train.part(part) for number, part in enumerate(parts, start=1)}
+    federate(Path(__file__).parent, out, "demo", seed, clients, test, SPLITS[split])
 
 
 if __name__ == "__main__":

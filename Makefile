@@ -1,0 +1,46 @@
+# The two commands of README: make demo, make test. Each does all the set-up that it needs.
+# PYTHON is any Python ≥ 3.11; what is installed goes into .venv.
+
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+INSTALL = $(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt
+
+.PHONY: demo test test-all lint breast-cancer cnn clean
+
+demo: $(VENV)/examples  ## handwritten digits, ten clients, 40 rounds
+	$(BIN)/python -m examples.digits
+
+breast-cancer: $(VENV)/examples  ## five hospitals of different size and case mix
+	$(BIN)/python -m examples.breast_cancer
+
+cnn: $(VENV)/examples  ## a small convolutional network, several local epochs
+	$(BIN)/python -m examples.cnn
+
+test: $(VENV)/dev  ## what must hold before every commit; under five minutes on two cores
+	$(BIN)/python -m pytest -n 2 -m "not slow"
+
+test-all: $(VENV)/dev  ## the rest, too
+	$(BIN)/python -m pytest -n 2
+
+lint: $(VENV)/dev
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+
+clean:
+	rm -rf $(VENV) build dist *.egg-info
+
+$(VENV)/python:
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
+		{ echo "fedbucket needs Python ≥ 3.11; this is $$($(PYTHON) --version): make PYTHON=python3.11 …"; exit 1; }
+	$(PYTHON) -m venv $(VENV)
+	@touch $@
+
+$(VENV)/examples: pyproject.toml constraints.txt | $(VENV)/python
+	$(INSTALL) --editable '.[examples]'
+	@touch $@
+
+$(VENV)/dev: pyproject.toml constraints.txt | $(VENV)/python
+	$(INSTALL) --editable '.[dev]'
+	@touch $@ $(VENV)/examples

@@ -1,0 +1,1 @@
+"""Breast cancer among five hospitals of different size and case mix."""

@@ -1,0 +1,1 @@
+"""Handwritten digits as images: a small convolutional network, several local epochs."""

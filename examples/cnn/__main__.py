@@ -1,0 +1,33 @@
+"""`python -m examples.cnn`: handwritten digits as images, ten clients, a small convolutional network."""
+
+from pathlib import Path
+
+import click
+import numpy as np
+from sklearn.datasets import load_digits
+
+from examples.prepare import Data, federate, hold_out
+from examples.splits import by_class
+
+CLIENTS = 10
+TEST_SHARE = 0.25
+
+
+@click.command()
+@click.option("--seed", default=0, show_default=True, help="Fixes the split, the initial weights and the batch order.")
+@click.option("--out", type=click.Path(path_type=Path), default=Path("runs/cnn"), show_default=True)
+def main(seed: int, out: Path) -> None:
+    """Train a convolutional network on images of digits over ten clients."""
+    random = np.random.default_rng(seed)
+    digits = load_digits()
+    images = (digits.images[:, None] / 16).astype(np.float32)
+    train, test = hold_out(Data(images, digits.target), TEST_SHARE, random)
+    parts = by_class(train.targets, CLIENTS, random, classes_each=5)
+    clients = {f"client-{number:02d}": train.part(part) for number, part in enumerate(parts, start=1)}
+    federate(
+        Path(__file__).parent, out, "cnn", seed, clients, test, "each of the ten clients holds five of the ten classes"
+    )
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,8 @@
+"""Settings of the whole suite."""
+
+from hypothesis import settings
+
+# The same examples on every run: a red build means a change in the code. `--hypothesis-profile=explore` looks further.
+settings.register_profile("repeatable", derandomize=True, deadline=None)
+settings.register_profile("explore", max_examples=2000, deadline=None)
+settings.load_profile("repeatable")

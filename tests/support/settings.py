@@ -1,0 +1,42 @@
+"""Settings of small federations."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from exchange.spec import Agreement, ClientSettings, FederationSettings, validate
+
+EXAMPLES = {"alder": 100, "birch": 50, "cedar": 7}  # no two weights alike: a mean that mixes them up is another one
+CLIENTS = tuple(EXAMPLES)
+DEADLINE = 100  # seconds
+
+
+def federation_settings(
+    clients: Sequence[str] = CLIENTS, rounds: int = 3, quorum: int = 2, inboxes: bool = True, **sections: Any
+) -> FederationSettings:
+    """Return the settings of the federation "orchard"; `sections` go over what is here, table by table."""
+    content: dict[str, Any] = {
+        "name": "orchard",
+        "rounds": rounds,
+        "round": {"quorum": quorum, "deadline": DEADLINE},
+        "train": {"learning_rate": 0.1},
+        "privacy": {"mechanism": "none"},
+        "client": [
+            {"id": client, "examples": EXAMPLES.get(client, 10)} | ({"inbox": f"gs://{client}"} if inboxes else {})
+            for client in clients
+        ],
+    }
+    for name, value in sections.items():
+        content[name] = content.get(name, {}) | value if isinstance(value, Mapping) else value
+    return validate(FederationSettings, content, "test")
+
+
+def client_settings(client: str, settings: FederationSettings, **agreement: Any) -> ClientSettings:
+    """Return the settings of a client that agrees to `settings`; `agreement` goes over its agreement."""
+    agreed = {
+        "federation": settings.name,
+        "task": "task.py",
+        "settings_sha256": settings.sha256,
+        "mechanisms": (settings.privacy.mechanism,),
+        "share_metrics": settings.metrics.share != "none",
+    }
+    return ClientSettings(id=client, data="data", agreement=(Agreement.model_validate(agreed | agreement),))
