@@ -40,10 +40,14 @@ class Document(BaseModel):
 
 def problems(error: ValidationError) -> list[str]:
     """Return one line a mistake: the field, what was expected, what came."""
-    return [
-        f"{_field(problem['loc'])}: {_expectation(problem['msg'])}" + _value(problem["type"], problem["input"])
-        for problem in error.errors(include_url=False)
-    ]
+    lines = []
+    for problem in error.errors(include_url=False):
+        location, expectation = problem["loc"], _expectation(problem["msg"])
+        if not location and problem["type"] == "value_error":  # a check across fields: each line says which
+            lines += expectation.splitlines()
+        else:
+            lines.append(f"{_field(location)}: {expectation}{_value(problem['type'], problem['input'])}")
+    return lines
 
 
 def sha256(data: bytes) -> str:
@@ -60,6 +64,7 @@ def _expectation(message: str) -> str:
     return (
         message.removeprefix("Value error, ")
         .replace("Input should be", "expected")
+        .replace("Tuple should have", "expected")
         .replace("Extra inputs are not permitted", "no such field")
         .replace("Field required", "is missing")
     )

@@ -7,7 +7,8 @@ every default written out: immutable, known by the SHA-256 of its bytes. `client
 import json
 import re
 import tomllib
-from collections.abc import Mapping
+from collections import Counter
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self, TypeVar
 
@@ -126,13 +127,17 @@ class FederationSettings(Document):
 
     @model_validator(mode="after")
     def _agrees_with_itself(self) -> Self:
-        if len(set(self.roster)) != len(self.client):
-            raise ValueError("two [[client]] entries bear the same id")
-        if self.round.quorum > len(self.client):
-            raise ValueError(f"round.quorum is {self.round.quorum}, expected at most the {len(self.client)} clients")
-        if self.stop.patience is not None and self.metrics.share == "none":
-            raise ValueError('stop.patience watches a shared metric: set metrics.share = "open", or leave patience out')
+        if mistakes := list(self._contradictions()):
+            raise ValueError("\n".join(mistakes))
         return self
+
+    def _contradictions(self) -> Iterator[str]:
+        if twice := sorted(client for client, count in Counter(self.roster).items() if count > 1):
+            yield f"client: expected every id once, got more than one {', '.join(twice)}"
+        if (quorum := self.round.quorum) > len(self.client):
+            yield f"round.quorum: expected at most {len(self.client)}, the number of clients, got {quorum}"
+        if self.stop.patience is not None and self.metrics.share == "none":
+            yield 'stop.patience: expected none, or metrics.share = "open", for it watches a shared metric'
 
     @property
     def roster(self) -> list[str]:

@@ -86,8 +86,8 @@ def read_layout(read: Callable[[int, int], bytes], size: int, max_header_bytes: 
     """
     if size < 8:
         raise InvalidTensorFile(f"expected a safetensors file, at least 8 bytes; this one has {size}")
-    length = int.from_bytes(read(0, 8), "little")
-    if not 2 <= length <= (limit := min(max_header_bytes, size - 8)):
+    length, limit = int.from_bytes(read(0, 8), "little"), min(max_header_bytes, size - 8)
+    if not 2 <= length <= limit:
         raise InvalidTensorFile(f"header of {length} bytes, expected 2…{limit}: not a safetensors file, or truncated")
     header = _parse_json(read(8, length))
     metadata = _parse_metadata(header.pop(METADATA, {}))

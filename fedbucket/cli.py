@@ -109,9 +109,9 @@ def new(path: Path) -> None:
 @main.command()
 @click.argument("federation", type=_FILE)
 def settings(federation: Path) -> None:
-    """Print FEDERATION (a federation.toml) with every default, as the parent publishes it; on standard error its SHA-256.
+    """Print FEDERATION (a federation.toml) as the parent publishes it, every default written out.
 
-    The SHA-256 is what clients pin in client.toml as settings_sha256.
+    On standard error comes its SHA-256, which clients pin in client.toml as settings_sha256.
     """
     with _plain_errors():
         found = read_federation(federation)

@@ -5,7 +5,6 @@ from concurrent.futures import as_completed
 from typing import Any
 
 from exchange import keys
-from exchange.documents import sha256
 from exchange.errors import RunStopped
 from exchange.records import Finished, Metrics
 from exchange.spec import FederationSettings
@@ -31,14 +30,15 @@ def write_results(federation: FederationFolder, run: RunFolder, pool: Pool, prog
     if federation.local.test is not None and federation.local.baselines:
         baselines = _baselines(run, pool, settings.roster, progress)
     summary = _summary(federation, run, finished, baselines)
-    run.summary.write_text(json.dumps(summary, indent=2, ensure_ascii=False) + "\n")
+    run.summary.write_text(json.dumps(summary, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
     write_report(run)
     return summary
 
 
 def write_report(run: RunFolder) -> None:
     """Make report.html anew from summary.json and rounds.jsonl."""
-    run.report.write_text(report.render(json.loads(run.summary.read_text()), read_rounds(run.rounds)))
+    summary = json.loads(run.summary.read_text(encoding="utf-8"))
+    run.report.write_text(report.render(summary, read_rounds(run.rounds)), encoding="utf-8")
 
 
 def _finished(run: RunFolder, settings: FederationSettings) -> Finished:
@@ -78,6 +78,7 @@ def _summary(
     return {
         "name": settings.name,
         "rounds": finished.round,
+        "planned_rounds": settings.rounds,
         "clients": settings.roster,
         "federated_accuracy": accuracy,
         "alone_accuracy": mean_alone,

@@ -18,7 +18,7 @@ def model() -> torch.nn.Module:
 
 
 def data(source: str, split: str) -> Dataset[tuple[torch.Tensor, ...]] | None:
-    """`source` is the client's `data` setting, here a CSV: features, then the class; `split` is train, validation or test."""
+    """Return a split (train, validation or test) of `source`, a client's `data` setting: here a CSV, the class last."""
     rows = np.loadtxt(Path(source), delimiter=",", skiprows=1, dtype=np.float32)
     held_out = int(len(rows) * VALIDATION)
     rows = {"train": rows[held_out:], "validation": rows[:held_out], "test": rows}[split]

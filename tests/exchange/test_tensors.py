@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import io
 import json
-import pickle
+import re
 import time
 import zipfile
 from collections.abc import Callable
@@ -41,6 +41,7 @@ TORCH_DTYPES = {
     "U8": torch.uint8,
     "BOOL": torch.bool,
 }
+DTYPES = sorted(set(TORCH_DTYPES) - {"BF16"})  # that NumPy knows
 SHAPES: list[tuple[int, ...]] = [(), (0,), (1,), (3,), (2, 3), (4, 0, 2), (1, 1, 1, 1, 1, 2)]
 NAMES = ["w", "", "layer.0.weight", "größe", "重み", "🦴", 'a"b\\c', "a\nb", "\x7f"]
 
@@ -84,9 +85,7 @@ def test_every_dtype_is_read_where_they_are_mixed() -> None:
     }
     layout = tensors.layout_of(data := safetensors.torch.save(written))
     for name, tensor in layout.tensors.items():
-        assert (
-            data[tensor.begin : tensor.end] == written[name].contiguous().flatten().view(torch.uint8).numpy().tobytes()
-        )
+        assert data[tensor.begin : tensor.end] == written[name].flatten().view(torch.uint8).numpy().tobytes()
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -102,7 +101,6 @@ def test_a_file_without_tensors_is_read() -> None:
     assert (layout.tensors, layout.metadata) == ({}, {"a": "b"})
 
 
-DTYPES = sorted(name for name in tensors.NUMPY_DTYPES if name != "BF16")
 arrays_of_any_kind = st.dictionaries(
     st.text(st.characters(exclude_categories=["Cs"]), max_size=8).filter(lambda name: name != tensors.METADATA),
     st.sampled_from(DTYPES).flatmap(
@@ -171,12 +169,8 @@ def test_our_brain_floats_are_read_by_the_package() -> None:
 
 def test_arrays_of_any_memory_order_are_written_row_by_row() -> None:
     plain = np.arange(12, dtype="<f4").reshape(3, 4)
-    for array in (
-        plain,
-        np.asfortranarray(plain),
-        plain.astype(">f4"),
-        np.arange(24, dtype="<f4")[::2].reshape(3, 4) / 2,
-    ):
+    spread = np.repeat(plain, 2, axis=1)[:, ::2]
+    for array in (plain, np.asfortranarray(plain), plain.astype(">f4"), spread):
         assert same(tensors.load(tensors.dump({"w": array}, {}))["w"], plain)
 
 
@@ -189,13 +183,14 @@ def test_an_array_that_the_format_lacks_is_refused(array: np.ndarray[Any, Any]) 
 # What is malformed is refused
 
 
-def a_pickle() -> bytes:
-    return pickle.dumps({"w": [1.0] * 100})
+A_PICKLE = b"\x80\x04}\x94\x8c\x01w\x94G?\xf0\x00\x00\x00\x00\x00\x00s."  # of {"w": 1.0}
 
 
 def a_zip() -> bytes:
-    torch.save({"w": torch.ones(100)}, buffer := io.BytesIO())
-    assert zipfile.is_zipfile(buffer)
+    """As torch.save writes one."""
+    with zipfile.ZipFile(buffer := io.BytesIO(), "w") as file:
+        file.writestr("archive/data.pkl", A_PICKLE)
+        file.writestr("archive/data/0", bytes(400))
     return buffer.getvalue()
 
 
@@ -212,7 +207,7 @@ MALFORMED: dict[str, bytes] = {
     "zeros": bytes(64),
     "ones": b"\xff" * 64,
     "text": b"a text that is no weight file, of more than eight bytes",
-    "a pickle": a_pickle(),
+    "a pickle": A_PICKLE,
     "a zip": a_zip(),
     "a header of 0 bytes": bytes(8) + SOUND[8:],
     "a header of 1 byte": (1).to_bytes(8, "little") + SOUND[8:],
@@ -276,7 +271,7 @@ MALFORMED: dict[str, bytes] = {
         for shape in (
             "1", '"1"', "null", "{}", "[1.0]", "[1e0]", "[true]", '["1"]', "[null]", "[[1]]", "[-1]", "[-1,-1]", "[2]",
             "[0]", "[1,0]", "[NaN]", "[Infinity]", "[-Infinity]", "[1e999]", f"[{2**62}]", f"[{2**63}]", f"[{2**64}]",
-            f"[{2**64 + 1}]", f"[{2**32},{2**32}]", f"[{10**5000}]", f"[{2**62},{2**62},0]", f"[{2**63},0]",
+            f"[{2**64 + 1}]", f"[{2**32},{2**32}]", f"[1{'0' * 5000}]", f"[{2**62},{2**62},0]", f"[{2**63},0]",
         )
     },
     **{
@@ -284,7 +279,8 @@ MALFORMED: dict[str, bytes] = {
         for offsets in (
             "4", '"0,4"', "null", "[]", "[4]", "[0,4,4]", "[[0,4]]", "[0.0,4.0]", "[false,4]", '["0","4"]', "[null,4]",
             "[4,0]", "[-4,0]", "[-1,3]", "[1,5]", "[4,8]", "[0,5]", "[0,3]", "[1,4]", f"[{2**62},{2**62 + 4}]",
-            f"[{2**63 - 4},{2**63}]", f"[{2**64 - 4},{2**64}]", f"[{2**64},{2**64 + 4}]", "[0,NaN]", "[-0,4]", "[0,4e0]",
+            f"[{2**63 - 4},{2**63}]", f"[{2**64 - 4},{2**64}]", f"[{2**64},{2**64 + 4}]", "[0,NaN]", "[-0,4]",
+            "[0,4e0]",
         )
     },
     "-0 elements": file_of(b'{"w":{"dtype":"F32","shape":[-0],"data_offsets":[0,0]}}'),
@@ -376,10 +372,11 @@ def test_noise_is_refused_as_the_package_refuses_it(data: bytes) -> None:
     assert theirs or not ours
 
 
+changed_bytes = st.tuples(st.integers(0, len(SOUND)), st.integers(0, 2), st.binary(max_size=3))
+
+
 @settings(max_examples=400)
-@given(
-    st.lists(st.tuples(st.integers(0, len(SOUND)), st.integers(0, 2), st.binary(max_size=3)), min_size=1, max_size=4)
-)
+@given(st.lists(changed_bytes, min_size=1, max_size=4))
 def test_a_sound_file_with_changed_bytes_is_refused_where_the_package_refuses_it(
     changes: list[tuple[int, int, bytes]],
 ) -> None:
@@ -396,7 +393,7 @@ TOKENS = [
     '"a"', '"b"', '""', '"\\ud800"', '"\\ud83e\\uddb4"', '"\\u0061"', '"\\/"', '"\\x"', '"\t"', '"__metadata__"',
     '"dtype"', '"shape"', '"data_offsets"', ",", ":", "[", "]", "{", "}", " ", "\n", "\f", "\ufeff", "\0",
 ]  # fmt: skip
-PARTS = [part for part in __import__("re").split(r'("[^"]*"|[^\w"])', SOUND[8 : 8 + HEADER_LENGTH].decode()) if part]
+PARTS = [part for part in re.split(r'("[^"]*"|[^\w"])', SOUND[8 : 8 + HEADER_LENGTH].decode()) if part]
 
 
 @settings(max_examples=1000)
@@ -428,9 +425,7 @@ finite = st.floats(allow_nan=False, allow_infinity=False)
 
 
 @given(st.lists(finite, min_size=1, max_size=50))
-@example(
-    [0.0, -0.0, 1.0, 65504.0, 65519.99, 65520.0, -65520.0, 3.3895e38, 3.3962e38, 1e308, 6e-8, 2.9e-8, 9.2e-41, 4.5e-41]
-)
+@example([0.0, -0.0, 1.00390625, 1.01171875, 3.3895e38, -3.3962e38, 1e308, 6e-8, 9.2e-41, 4.5e-41])
 def test_values_are_rounded_to_brain_floats_as_torch_rounds_them(values: list[float]) -> None:
     ours = tensors.encode("BF16", np.array(values))
     theirs = torch.tensor(values, dtype=torch.float64).to(torch.bfloat16)
@@ -460,15 +455,15 @@ def test_every_brain_float_survives_decoding_and_encoding() -> None:
     decoded = tensors.decode("BF16", bits.tobytes())
     theirs = torch.from_numpy(bits.view("<i2")).view(torch.bfloat16).float().numpy()
     assert same(decoded, theirs)
-    finite_or_infinite = ~np.isnan(decoded)
-    assert np.array_equal(tensors.encode("BF16", decoded.astype("f8"))[finite_or_infinite], bits[finite_or_infinite])
+    number = ~np.isnan(decoded)
+    assert np.array_equal(tensors.encode("BF16", decoded[number].astype("f8")), bits[number])
 
 
 def test_every_half_survives_decoding_and_encoding() -> None:
     bits = np.arange(2**16, dtype="<u2")
     decoded = tensors.decode("F16", bits.tobytes())
     number = ~np.isnan(decoded)
-    assert np.array_equal(tensors.encode("F16", decoded.astype("f8")).view("<u2")[number], bits[number])
+    assert np.array_equal(tensors.encode("F16", decoded[number].astype("f8")).view("<u2"), bits[number])
 
 
 @pytest.mark.parametrize("dtype", sorted(tensors.FLOATING))

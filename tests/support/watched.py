@@ -19,14 +19,15 @@ class Killed(BaseException):
 
 @dataclass
 class Crash:
-    """A plan: crash at the `at`-th call, from 0, before or after doing it. After: done, but the caller is told it failed.
+    """A plan: crash at a call, before or after doing it. After: it was done, but the caller is told that it failed.
 
     Attributes:
+        at: the call's number, from 0, or its name; None for no crash, which only counts.
         calls: what was called, in order, as METHOD KEY; a writer's calls are "begin", "write" and "commit".
         crashed: whether it came to that.
     """
 
-    at: int | None = None
+    at: int | str | None = None
     when: Literal["before", "after"] = "before"
     error: type[BaseException] = Unavailable
     calls: list[str] = field(default_factory=list)
@@ -44,7 +45,7 @@ class Crash:
         self._crash(number, "after")
 
     def _crash(self, number: int, when: str) -> None:
-        if (number, when) == (self.at, self.when):
+        if when == self.when and self.at in (number, self.calls[number]) and not self.crashed:
             self.crashed = True
             raise self.error(f"made to fail {when} {self.calls[number]}")
 

@@ -7,9 +7,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from fedbucket.facts import Run, mapping, number
-from fedbucket.findings import incidents
-from fedbucket.wording import count, series, short, some
+from fedbucket.report.facts import Run, mapping, number
+from fedbucket.report.findings import incidents
+from fedbucket.report.wording import count, series, short, some
 
 MECHANISMS = {"ornstein-uhlenbeck": "Ornstein-Uhlenbeck noise", "gaussian": "Gaussian noise", "dp-sgd": "DP-SGD"}
 UNITS = {"example": "one example", "client": "one client"}

@@ -8,12 +8,12 @@ from typing import Any
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
-from fedbucket import findings, wording
-from fedbucket.charts import accuracy_chart, bytes_chart, clients_chart
-from fedbucket.facts import Round, Run, mapping, numbers, read
-from fedbucket.pledge import pledge
-from fedbucket.svg import Chart
-from fedbucket.timeline import steps_of, timeline_chart, typical
+from fedbucket.report import findings, wording
+from fedbucket.report.charts import accuracy_chart, bytes_chart, clients_chart
+from fedbucket.report.facts import Round, Run, mapping, numbers, read
+from fedbucket.report.pledge import pledge
+from fedbucket.report.svg import Chart
+from fedbucket.report.timeline import steps_of, timeline_chart, typical
 
 TRAFFIC = {
     "model_down": ("Models", "down, to the clients"),
@@ -52,7 +52,7 @@ def render(summary: Mapping[str, Any], rounds: Sequence[Mapping[str, Any]]) -> s
     Whatever is null or missing is named on the page as missing, with the reason; nothing but a wrong shape raises.
     """
     run = read(summary, rounds)
-    loader = PackageLoader("fedbucket")
+    loader = PackageLoader("fedbucket.report")
     environment = Environment(loader=loader, autoescape=True, undefined=StrictUndefined, trim_blocks=True)
     environment.filters["whole"] = wording.whole
     scores = _scores(run)

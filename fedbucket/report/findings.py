@@ -7,8 +7,8 @@ from statistics import median
 
 from markupsafe import Markup
 
-from fedbucket.facts import Round, Run
-from fedbucket.wording import SPACE, count, duration, percent, points, ranges, sentence, series, size, some
+from fedbucket.report.facts import Round, Run
+from fedbucket.report.wording import SPACE, count, duration, percent, points, ranges, sentence, series, size, some
 
 ENDINGS = {
     "tolerance": "the model changed by less than the agreed tolerance",

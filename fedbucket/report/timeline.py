@@ -8,9 +8,9 @@ from statistics import median_low
 
 from markupsafe import Markup
 
-from fedbucket.facts import Round, Span
-from fedbucket.svg import Chart, Scale, across_axis, brief, canvas, gutter, tag, text, ticks
-from fedbucket.wording import duration
+from fedbucket.report.facts import Round, Span
+from fedbucket.report.svg import Chart, Scale, across_axis, brief, canvas, gutter, tag, text, ticks
+from fedbucket.report.wording import duration
 
 PARENT_STEPS = ("publish", "record", "aggregate", "evaluate", "sweep")
 GRAIN = 700  # the narrowest bar, as a part of the whole: about a pixel of a laptop's page

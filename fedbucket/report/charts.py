@@ -7,7 +7,7 @@ from itertools import pairwise
 
 from markupsafe import Markup
 
-from fedbucket.svg import (
+from fedbucket.report.svg import (
     Chart,
     Scale,
     Write,
@@ -22,7 +22,7 @@ from fedbucket.svg import (
     text,
     ticks,
 )
-from fedbucket.wording import percent, points, rough_size, size
+from fedbucket.report.wording import percent, points, rough_size, size
 
 Scores = Sequence[tuple[int, float | None]]  # round, and the accuracy of the model that it made
 

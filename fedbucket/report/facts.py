@@ -86,7 +86,7 @@ def read(summary: Mapping[str, Any], rounds: Iterable[Mapping[str, Any]]) -> Run
     alone_mean = number(summary.get("alone_accuracy"))
     if alone_mean is None and alone:
         alone_mean = fmean(alone.values())
-    planned = number(summary.get("rounds"))
+    planned = number(summary.get("planned_rounds", summary.get("rounds")))
     return Run(
         name=str(summary.get("name") or "unnamed"),
         planned_rounds=None if planned is None else int(planned),
