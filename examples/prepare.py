@@ -59,4 +59,4 @@ def federate(example: Path, out: Path, name: str, seed: int, clients: dict[str, 
 
 
 def _client_toml(name: str, client: str) -> str:
-    return f'id = "{client}"\ndata = "data/{client}.npz"\n\n[[agreement]]\nfederation = "{name}"\ntask = "task.py"\n'
+    return f'id = "{client}"\ndata = "../data/{client}.npz"\n\n[[agreement]]\nfederation = "{name}"\ntask = "../task.py"\n'

@@ -25,9 +25,7 @@ def example_sensitivity(clip_norm: float, adjacency: Adjacency) -> float:
     return positive("clip_norm", clip_norm) * (2 if adjacency == "replace-one" else 1)
 
 
-def one_step_sensitivity(
-    learning_rate: float, clip_norm: float, declared_examples: int, adjacency: Adjacency
-) -> float:
+def one_step_sensitivity(learning_rate: float, clip_norm: float, declared_examples: int, adjacency: Adjacency) -> float:
     """Return the sensitivity of u = −η(1/n)Σ clip(∇ℓ_i, C): ηC/n (add-or-remove) or 2ηC/n (replace-one).
 
     Holds for any model, since each example's gradient is taken alone and clipped. n is the declared number of examples:

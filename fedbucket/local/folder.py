@@ -19,6 +19,8 @@ from exchange.errors import SettingsError
 from exchange.spec import ClientSettings, FederationSettings, read_client, read_federation, read_toml, validate
 from exchange.stores.file import FileStore
 
+_CLIENTS = "clients"
+
 
 class LocalSettings(Document):
     """`local.toml`: what only a run on one machine has.
@@ -42,6 +44,11 @@ class FederationFolder:
     settings: FederationSettings
     clients: dict[str, ClientSettings]
     local: LocalSettings
+
+    @property
+    def client_folder(self) -> Path:
+        """Where the clients' settings lie; the paths in them are relative to it."""
+        return self.path / _CLIENTS
 
 
 @dataclass(frozen=True)
@@ -92,11 +99,11 @@ def read_folder(federation: Path) -> FederationFolder:
     """
     settings = read_federation(federation)
     folder = federation.resolve().parent
-    clients = {path.stem: read_client(path) for path in sorted((folder / "clients").glob("*.toml"))}
+    clients = {path.stem: read_client(path) for path in sorted((folder / _CLIENTS).glob("*.toml"))}
     found = {client.id: _pinned(client, settings) for client in clients.values()}
     if missing := [client for client in settings.roster if client not in found]:
         raise SettingsError(
-            str(folder / "clients"), [f"{client}: on the roster; expected a file {client}.toml" for client in missing]
+            str(folder / _CLIENTS), [f"{client}: on the roster; expected a file {client}.toml" for client in missing]
         )
     local = folder / "local.toml"
     return FederationFolder(

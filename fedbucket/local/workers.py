@@ -55,7 +55,9 @@ class Worker:
         self._federation = federation
         self._run = run
         self._settings = federation.settings
-        self._learners = {name: LocalTraining(client, federation.path) for name, client in federation.clients.items()}
+        self._learners = {
+            name: LocalTraining(client, federation.client_folder) for name, client in federation.clients.items()
+        }
         self._created: list[str] = []
 
     def attempt(self, method: str, *arguments: Any) -> Outcome:
@@ -113,10 +115,10 @@ class Worker:
 
     def _task(self, client: str) -> Task:
         agreement = consent.agreed(self._federation.clients[client], self._settings.name)
-        return load_task((self._federation.path / agreement.task).resolve())
+        return load_task((self._federation.client_folder / agreement.task).resolve())
 
     def _data(self, client: str) -> Dataset[Any]:
-        source = data_source(self._federation.path, self._federation.clients[client].data)
+        source = data_source(self._federation.client_folder, self._federation.clients[client].data)
         entry = self._settings.entry(client)
         return training_data(self._task(client), source, entry.examples if entry else None)
 

@@ -7,7 +7,9 @@ import re
 from typing import Any
 
 import pytest
-from report_runs import (
+
+from fedbucket.report import render
+from tests.fedbucket.report_runs import (
     RUNS,
     changed,
     crowd,
@@ -22,8 +24,6 @@ from report_runs import (
     unscored,
     unstarted,
 )
-
-from fedbucket.report import render
 
 every_run = pytest.mark.parametrize("run", RUNS.values(), ids=RUNS)
 

@@ -15,7 +15,7 @@ from exchange import keys
 from exchange.documents import Document
 from exchange.events import ObjectCreated
 from exchange.public import newest_model
-from exchange.records import Cohort, Finished, Metrics, Receipt, Summary
+from exchange.records import Cohort, Finished, Metrics, Receipt, Summary, Ticket
 from exchange.spec import FederationSettings
 from exchange.stores import Store, exists, put
 from tests.support.arithmetic import FIRST, Learner, model_file
@@ -200,6 +200,10 @@ class Federation:
     def ending(self) -> Finished | None:
         """Return finished.json, None if there is none."""
         return self._document(Finished, keys.Finished(self.settings.name))
+
+    def tickets(self, client: str) -> list[Ticket]:
+        """Return a client's tickets, in order."""
+        return [Ticket.from_bytes(data, key) for key, data in contents(self.inboxes[client]).items()]
 
     def uploads(self) -> dict[str, set[str]]:
         """Return the digests of all that anybody ever tried to upload, by key."""
