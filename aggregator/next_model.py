@@ -47,6 +47,12 @@ class NextModel:
         change = average(self.model, self.members, out, workers)
         return change if self.members else None
 
+    def digest(self, workers: int) -> str:
+        """Return the SHA-256 of the file, computed without writing it."""
+        computed = hashlib.sha256()
+        self.write(computed.update, workers)
+        return computed.hexdigest()
+
 
 def commit(store: Store, settings: FederationSettings, cohort: Cohort, workers: int) -> None:
     """Write the round's summary and the next global model; this ends the round.
@@ -55,23 +61,17 @@ def commit(store: Store, settings: FederationSettings, cohort: Cohort, workers: 
         CohortUnreadable: a frozen update is no longer there as it was recorded.
         DifferentContent: the next model exists with other bytes.
     """
-    planned = plan(store, settings, cohort, workers)
     before = read_summary(store, settings.name, cohort.round - 1)
     key = str(keys.Model(settings.name, cohort.round + 1))
-    written = hashlib.sha256()
     try:
+        planned = plan(store, settings, cohort, workers)
         with store.writer(key, planned.size) as out:
-
-            def write(data: bytes) -> None:
-                written.update(data)
-                out.write(data)
-
-            change = planned.write(write, workers)
+            change = planned.write(out.write, workers)
             with suppress(AlreadyExists):  # before the model is visible, so that no model is without its summary
                 summary = summarise(settings, cohort, change, before)
                 store.create(str(keys.Summary(settings.name, cohort.round)), summary.to_bytes())
     except AlreadyExists:
-        if digest(open_weights(store, key)) != written.hexdigest():
+        if digest(open_weights(store, key)) != planned.digest(workers):
             raise DifferentContent(f"{key} in {store.url} exists with other bytes than its cohort gives") from None
     except VersionMismatch as error:
         raise CohortUnreadable(f"round {cohort.round}: {error}; restore the version that the cohort names") from error

@@ -154,17 +154,20 @@ def sweep_federation(parent: Parent, federation: str, event_id: str) -> None:
     newest = newest_model(parent.store, federation)
     if newest is None or exists(parent.store, str(keys.Finished(federation))):
         return
-    failures = []
+    failures: list[Exception] = []
     try:
         publish(parent, federation, newest)
     except ExceptionGroup as error:
-        failures.append(error)  # an inbox out of reach must not hold up those who have answered
+        failures += error.exceptions  # an inbox out of reach must not hold up those who have answered
     if final_reason(open_model(parent.store, federation, newest)) is None:
         for client in read_settings(parent.store, federation).roster:
-            _record_missing(parent, federation, client, newest)
+            try:
+                _record_missing(parent, federation, client, newest)
+            except FedbucketError as error:
+                failures.append(error)  # nor must an update that cannot be read
         aggregate(parent, federation, newest, event_id)
     if failures:
-        raise failures[0]
+        raise ExceptionGroup(f"{federation}: round {newest}", failures)
 
 
 def _record_missing(parent: Parent, federation: str, client: str, round_: int) -> None:

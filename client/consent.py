@@ -1,7 +1,7 @@
 """What an organisation agrees to: checked before anything is created, by name."""
 
 from exchange.errors import ConsentRefused
-from exchange.spec import Agreement, ClientSettings, FederationSettings
+from exchange.spec import Agreement, ClientSettings, FederationSettings, NoPrivacy
 
 
 def check(client: ClientSettings, federation: str, settings: FederationSettings) -> Agreement:
@@ -11,7 +11,7 @@ def check(client: ClientSettings, federation: str, settings: FederationSettings)
         ConsentRefused: the federation is outside what was agreed; every objection is listed.
     """
     agreement = agreed(client, federation)
-    if objections := _objections(agreement, settings, client.id):
+    if objections := _objections(client, agreement, settings):
         lines = "\n".join(f"  {objection}" for objection in objections)
         raise ConsentRefused(f"{client.id} does not agree to {federation}; nothing was sent:\n{lines}")
     return agreement
@@ -24,7 +24,7 @@ def agreed(client: ClientSettings, federation: str) -> Agreement:
     return agreement
 
 
-def _objections(agreement: Agreement, settings: FederationSettings, client: str) -> list[str]:
+def _objections(client: ClientSettings, agreement: Agreement, settings: FederationSettings) -> list[str]:
     found = []
     if settings.name != agreement.federation:
         found.append(f"the settings are of {settings.name!r}, the agreement is on {agreement.federation!r}")
@@ -34,15 +34,36 @@ def _objections(agreement: Agreement, settings: FederationSettings, client: str)
         )
     elif agreement.settings_sha256 != settings.sha256:
         found.append(f"settings_sha256 is pinned to {agreement.settings_sha256}, the settings have {settings.sha256}")
-    if settings.privacy.mechanism not in agreement.mechanisms:
-        found.append(f"privacy.mechanism is {settings.privacy.mechanism!r}, agreed are {list(agreement.mechanisms)}")
+    found += _privacy_objections(client, agreement, settings)
     if agreement.max_rounds is not None and settings.rounds > agreement.max_rounds:
         found.append(f"rounds is {settings.rounds}, agreed are at most {agreement.max_rounds}")
     if settings.metrics.share != "none" and not agreement.share_metrics:
         found.append(f"metrics.share is {settings.metrics.share!r}, share_metrics is not agreed")
-    entry = settings.entry(client)
+    entry = settings.entry(client.id)
     if entry is None:
-        found.append(f"{client} is not on the roster: {settings.roster}")
+        found.append(f"{client.id} is not on the roster: {settings.roster}")
     elif agreement.max_examples is not None and entry.examples > agreement.max_examples:
-        found.append(f"examples of {client} is {entry.examples}, agreed are at most {agreement.max_examples}")
+        found.append(f"examples of {client.id} is {entry.examples}, agreed are at most {agreement.max_examples}")
+    return found
+
+
+def _privacy_objections(client: ClientSettings, agreement: Agreement, settings: FederationSettings) -> list[str]:
+    privacy, budget = settings.privacy, client.budget
+    if privacy.mechanism not in agreement.mechanisms:
+        return [f"privacy.mechanism is {privacy.mechanism!r}, agreed are {list(agreement.mechanisms)}"]
+    if isinstance(privacy, NoPrivacy):
+        return []
+    found = []
+    unit = f"unit: one {privacy.unit}, {privacy.adjacency}; δ = {privacy.delta:g}"
+    if agreement.max_epsilon is None:
+        found.append(f"max_epsilon is not set; the federation asks for ε = {privacy.epsilon:g} ({unit})")
+    elif privacy.epsilon > agreement.max_epsilon:
+        found.append(f"privacy.epsilon is {privacy.epsilon:g} ({unit}), agreed are at most {agreement.max_epsilon:g}")
+    if budget is None:
+        found.append("the client's settings have no [budget]: nothing may be spent")
+    elif (budget.unit, budget.adjacency) != (privacy.unit, privacy.adjacency):
+        found.append(
+            f"the federation protects one {privacy.unit} ({privacy.adjacency}), "
+            f"the budget is for one {budget.unit} ({budget.adjacency})"
+        )
     return found

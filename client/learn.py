@@ -4,11 +4,19 @@ from collections.abc import Sized
 from pathlib import Path
 from typing import Any, cast
 
+import numpy as np
+from torch.nn import Module
 from torch.utils.data import Dataset
 
+from client.privacy.accounting import SampledSteps
+from client.privacy.convex import full_batch_steps, refuse_unknown_convexity
+from client.privacy.dp_sgd import DpSgd, dp_sgd, one_step
+from client.privacy.example_level import refuse_batch_statistics
+from client.privacy.noise import Source
+from client.privacy.plan import Difference, Plan
 from client.rounds import Learned
 from client.task import Task, load_task
-from client.training import derive_seed, evaluate, fit
+from client.training import derive_seed, evaluate, fit, stacked
 from client.weights import floating, load_into, model_file
 from exchange.errors import TaskError
 from exchange.spec import Agreement, ClientSettings, FederationSettings
@@ -26,27 +34,94 @@ class LocalTraining:
     Args:
         settings: the client's own.
         folder: what the task's and the data's paths are relative to.
+        normals, uniforms: for DP-SGD; `client.privacy.noise.system_…` in production.
     """
 
-    def __init__(self, settings: ClientSettings, folder: Path) -> None:
+    def __init__(self, settings: ClientSettings, folder: Path, normals: Source, uniforms: Source) -> None:
         self._settings = settings
         self._folder = folder
+        self._normals = normals
+        self._uniforms = uniforms
         self._tasks: dict[Path, Task] = {}
 
-    def __call__(self, agreement: Agreement, settings: FederationSettings, round_: int, model: bytes) -> Learned:
+    def __call__(
+        self, agreement: Agreement, settings: FederationSettings, round_: int, model: bytes, plan: Plan | None
+    ) -> Learned:
         """Train from `model` and return what came of it; raises TaskError."""
         task = self._task(agreement)
         source = data_source(self._folder, self._settings.data)
         module = task.model(0)
         load_into(module, model)
-        entry = settings.entry(self._settings.id)
-        dataset = training_data(task, source, entry.examples if entry else None)
+        dataset = training_data(task, source, self._declared(settings))
         metrics = {}
         if settings.metrics.share == "open" and (held_out := task.data(source, "validation")) is not None:
             metrics = evaluate(task, module, held_out, self._settings.device)
+        if plan is not None:
+            with task.blamed("model()"):
+                refuse_batch_statistics(module)
+            if plan.privacy.unit == "example":
+                return Learned(self._private(task, module, dataset, plan), metrics)
+        return Learned(self._fit(task, module, dataset, settings, round_), metrics)
+
+    def _fit(
+        self, task: Task, module: Module, dataset: Dataset[Any], settings: FederationSettings, round_: int
+    ) -> Difference:
+        """Return what ordinary training makes; noise, if any, is put on the whole of it."""
+        before = floating(module)
         seed = derive_seed(settings.train.seed, self._settings.id, round_)
         fit(task, module, dataset, settings.train, seed, settings.train.local_epochs, self._settings.device)
-        return Learned(floating(module), metrics)
+        return {name: after.astype(np.float64) - before[name] for name, after in floating(module).items()}
+
+    def _private(self, task: Task, module: Module, dataset: Dataset[Any], plan: Plan) -> Difference:
+        """Return what training makes that is, or can be made, private to one example."""
+        module.to(self._settings.device).train()
+        inputs, targets = (tensor.to(self._settings.device) for tensor in stacked(task, dataset))
+        with task.blamed("training"):
+            if isinstance(plan.event, SampledSteps):
+                steps = self._dp_sgd(plan, plan.event)
+                return dp_sgd(module, task.loss, inputs, targets, steps, normals=self._normals, uniforms=self._uniforms)
+            train = plan.settings.train
+            declared = self._declared(plan.settings)
+            if train.local_epochs == 1:
+                return one_step(
+                    module,
+                    task.loss,
+                    inputs,
+                    targets,
+                    learning_rate=train.learning_rate,
+                    clip_norm=plan.privacy.clip_norm,
+                    declared_examples=declared,
+                    micro_batch=self._settings.micro_batch,
+                )
+            refuse_unknown_convexity(module, task.has_own_loss)
+            return full_batch_steps(
+                module,
+                task.loss,
+                inputs,
+                targets,
+                learning_rate=train.learning_rate,
+                steps=train.local_epochs,
+                declared=declared,
+            )
+
+    def _dp_sgd(self, plan: Plan, event: SampledSteps) -> DpSgd:
+        train = plan.settings.train
+        return DpSgd(
+            clip_norm=plan.privacy.clip_norm,
+            noise_multiplier=event.noise_multiplier,
+            sampling_probability=event.sampling_probability,
+            steps=event.steps,
+            learning_rate=train.learning_rate,
+            declared_examples=self._declared(plan.settings),
+            adjacency=plan.privacy.adjacency,
+            optimizer=train.optimizer,
+            momentum=train.momentum,
+            proximal_mu=train.proximal_mu,
+            micro_batch=self._settings.micro_batch,
+        )
+
+    def _declared(self, settings: FederationSettings) -> int:
+        return next(entry.examples for entry in settings.client if entry.id == self._settings.id)
 
     def _task(self, agreement: Agreement) -> Task:
         path = (self._folder / agreement.task).resolve()

@@ -1,9 +1,10 @@
 """An organisation's side of the loop: woken by a ticket or by its own timer, it ends by uploading one update.
 
-    inbox/R ─train─▶ releases/R (private state, kept and read back) ─▶ updates/<client>/R (parent bucket)
+    inbox/R ─train─▶ ledger entry ─▶ releases/R (private state, kept and read back) ─▶ updates/<client>/R
     a timer ─sweep─▶ the same, for the newest model
 
-What was once released for a round is what is uploaded for it, however often this runs and wherever it dies.
+What was once released for a round is what is uploaded for it, however often this runs and wherever it dies: the charge
+is durable before the noised result is kept, and that is kept and read back before it leaves.
 """
 
 import json
@@ -13,15 +14,20 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
+import numpy as np
 from numpy.typing import NDArray
 
 from client import consent
+from client.privacy.account import Account
+from client.privacy.ledger import ENTRY
+from client.privacy.noise import Source
+from client.privacy.plan import Plan, make_plan
 from exchange import keys, tensors
 from exchange.documents import Document, sha256
-from exchange.errors import AlreadyExists, DifferentContent, FedbucketError, NotFound
+from exchange.errors import AlreadyExists, BudgetExceeded, DifferentContent, FedbucketError, NotFound
 from exchange.events import ObjectCreated
 from exchange.public import final_reason, newest_model, open_model, read_settings
-from exchange.records import Metrics, Ticket
+from exchange.records import Metrics, Ticket, Withdrawal
 from exchange.spec import Agreement, ClientSettings, FederationSettings
 from exchange.stores import Store, exists, put
 
@@ -35,19 +41,21 @@ class Learned:
     """What local training found.
 
     Attributes:
-        weights: every floating tensor of the model by name, in the model's shapes.
+        difference: u = local − global by tensor, float64, in the model's shapes; tensors left out have not moved.
         metrics: the global model's, on the client's own validation split; empty unless sharing was agreed.
     """
 
-    weights: Mapping[str, NDArray[Any]]
+    difference: Mapping[str, NDArray[np.float64]]
     metrics: Metrics = field(default_factory=dict)
 
 
 class Learn(Protocol):
-    """Local training: a pure function of its arguments and of the client's data."""
+    """Local training: a function of its arguments and of the client's data."""
 
-    def __call__(self, agreement: Agreement, settings: FederationSettings, round_: int, model: bytes) -> Learned:
-        """Return the weights that the client's data make of global model `round_`, the safetensors file `model`."""
+    def __call__(
+        self, agreement: Agreement, settings: FederationSettings, round_: int, model: bytes, plan: Plan | None
+    ) -> Learned:
+        """Return what the client's data make of global model `round_`, the safetensors file `model`, under `plan`."""
 
 
 @dataclass(frozen=True)
@@ -60,6 +68,7 @@ class Client:
         inbox: its bucket for tickets, if it has one.
         state: its private state.
         learn: trains.
+        normals: standard normals for the noise; `client.privacy.noise.system_normals` in production.
         time_limit: seconds that a function may run; an attempt younger than that may still be under way.
     """
 
@@ -68,6 +77,7 @@ class Client:
     inbox: Store | None
     state: Store
     learn: Learn
+    normals: Source
     time_limit: float
 
 
@@ -104,14 +114,10 @@ def train(client: Client, federation: str, round_: int, model_sha256: str | None
     agreement = consent.check(client.settings, federation, settings)
     if not _open(parent, federation, round_):
         return
-    if (released := _released(client, federation, round_)) is None:
-        _begin_attempt(client, federation, round_)
-        model = _read_model(parent, federation, round_, model_sha256)
-        learned = client.learn(agreement, settings, round_, model)
-        if not _open(parent, federation, round_):
-            return  # closed meanwhile: what was learned is dropped, nothing of it was kept
-        released = _release(client, keys.Release(federation, round_), _update_file(client, federation, round_, learned))
-    put(parent, str(keys.Update(federation, client.settings.id, round_)), released)
+    kept = _kept(client, federation, round_) or _answer(client, agreement, settings, round_, parent, model_sha256)
+    if kept is not None:
+        release, data = kept
+        put(parent, str(keys.Update(federation, client.settings.id, round_, release.withdrawn)), data)
 
 
 def sweep(client: Client) -> None:
@@ -149,11 +155,65 @@ def _open(parent: Store, federation: str, round_: int) -> bool:
     return final_reason(open_model(parent, federation, round_)) is None
 
 
-def _released(client: Client, federation: str, round_: int) -> bytes | None:
+def _kept(client: Client, federation: str, round_: int) -> tuple[keys.Release, bytes] | None:
+    """Return what is released for the round, if anything is."""
+    for release in (keys.Release(federation, round_), keys.Release(federation, round_, withdrawn=True)):
+        with suppress(NotFound):
+            return release, client.state.read(str(release), limit=_ANY_SIZE)
+    return None
+
+
+def _answer(
+    client: Client,
+    agreement: Agreement,
+    settings: FederationSettings,
+    round_: int,
+    parent: Store,
+    model_sha256: str | None,
+) -> tuple[keys.Release, bytes] | None:
+    """Train, and keep what is to be uploaded; None if the round closed meanwhile, and then nothing was charged."""
+    plan = make_plan(settings, client.settings.id)
+    account = Account(client.settings, client.state, settings, round_, plan) if plan else None
     try:
-        return client.state.read(str(keys.Release(federation, round_)), limit=_ANY_SIZE)
-    except NotFound:
-        return None
+        if account:
+            account.check()  # before training: nothing is computed that could not be released
+        _begin_attempt(client, settings.name, round_)
+        model = _read_model(parent, settings.name, round_, model_sha256)
+        learned = client.learn(agreement, settings, round_, model, plan)
+        if not _open(parent, settings.name, round_):
+            return None  # what was learned is dropped: nothing of it was kept
+        update = _update(client, account, settings.name, round_, model, learned)
+    except BudgetExceeded as error:
+        log.error(
+            "BudgetExceeded: %s withdraws from round %d of %s: %s", client.settings.id, round_, settings.name, error
+        )
+        withdrawal = Withdrawal(federation=settings.name, round=round_, client=client.settings.id)
+        return _keep(client, keys.Release(settings.name, round_, withdrawn=True), withdrawal.to_bytes())
+    return _keep(client, keys.Release(settings.name, round_), update)
+
+
+def _update(
+    client: Client, account: Account | None, federation: str, round_: int, model: bytes, learned: Learned
+) -> bytes:
+    """Return the weight file to upload: the global model and the difference, noised once that is paid for."""
+    metadata = {"federation": federation, "round": str(round_), "client": client.settings.id}
+    if learned.metrics:
+        metadata["metrics"] = json.dumps(learned.metrics, sort_keys=True)
+    difference = learned.difference
+    if account is not None:
+        metadata[ENTRY] = account.charge()
+        difference, statement = account.plan.release(difference, client.normals)
+        metadata["privacy"] = json.dumps(statement | account.spent(), sort_keys=True)
+    return tensors.dump(_moved(tensors.load(model), difference), metadata)
+
+
+def _moved(model: Mapping[str, NDArray[Any]], difference: Mapping[str, NDArray[np.float64]]) -> dict[str, NDArray[Any]]:
+    """Return the floating tensors of `model` plus `difference`, in the model's dtypes: rounded once, last."""
+    floating = {name: tensor for name, tensor in model.items() if np.issubdtype(tensor.dtype, np.floating)}
+    return {
+        name: (tensor.astype(np.float64) + difference.get(name, 0.0)).astype(tensor.dtype)
+        for name, tensor in floating.items()
+    }
 
 
 def _begin_attempt(client: Client, federation: str, round_: int) -> None:
@@ -171,15 +231,8 @@ def _read_model(parent: Store, federation: str, round_: int, model_sha256: str |
     return model
 
 
-def _update_file(client: Client, federation: str, round_: int, learned: Learned) -> bytes:
-    metadata = {"federation": federation, "round": str(round_), "client": client.settings.id}
-    if learned.metrics:
-        metadata["metrics"] = json.dumps(learned.metrics, sort_keys=True)
-    return tensors.dump(learned.weights, metadata)
-
-
-def _release(client: Client, key: keys.Release, data: bytes) -> bytes:
-    """Keep `data` as what is released for the round and return what is kept: the first stands."""
+def _keep(client: Client, release: keys.Release, data: bytes) -> tuple[keys.Release, bytes]:
+    """Keep `data` as what is released for the round and return what is kept, read back: the first stands."""
     with suppress(AlreadyExists):
-        client.state.create(str(key), data)
-    return client.state.read(str(key), limit=_ANY_SIZE)
+        client.state.create(str(release), data)
+    return release, client.state.read(str(release), limit=_ANY_SIZE)

@@ -58,6 +58,11 @@ class Task:
             return Subset(cast(Dataset[Any], dataset), range(limit))
         return cast(Dataset[Any], dataset)
 
+    @property
+    def has_own_loss(self) -> bool:
+        """Whether the task brings a loss of its own."""
+        return hasattr(self.module, "loss")
+
     def loss(self, output: torch.Tensor, target: torch.Tensor) -> torch.Tensor:
         """Return the mean loss of a batch, a scalar."""
         with self.blamed("loss()"):

@@ -62,6 +62,13 @@ def evaluate(task: Task, module: Module, dataset: Dataset[Any], device: str) -> 
     return task.metrics(torch.cat(outputs), torch.cat(targets))
 
 
+def stacked(task: Task, dataset: Dataset[Any]) -> tuple[torch.Tensor, torch.Tensor]:
+    """Return all inputs and all targets of `dataset` as two tensors, examples in front; raises TaskError."""
+    with task.blamed("data()"):
+        inputs, targets = next(iter(DataLoader(dataset, len(dataset))))  # type: ignore[arg-type]
+    return inputs, targets
+
+
 def derive_seed(*parts: str | int) -> int:
     """Return a seed of 63 bits that depends on all of `parts`, and on nothing else."""
     text = "/".join(map(str, parts))

@@ -1,18 +1,32 @@
 """From arrays to a federation's folder: settings, task, and each organisation's data in a file of its own."""
 
 import shutil
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from string import Template
 from typing import Any
 
+import click
 import numpy as np
 from numpy.typing import NDArray
 
 from examples.splits import Indices
+from exchange.spec import NoPrivacy, Privacy, read_federation
 from fedbucket.cli import main as fedbucket
 
 Labels = NDArray[np.int64]
+
+
+def privacy_options(epsilon: float) -> Callable[[Callable[..., None]], Callable[..., None]]:
+    """Return a decorator that gives an example's command --epsilon, with this default, and --no-privacy."""
+
+    def decorate(command: Callable[..., None]) -> Callable[..., None]:
+        command = click.option("--no-privacy", "epsilon", flag_value=None, type=float, help="No noise at all.")(command)
+        said = "ε of each client's data: unit one example, added or removed; δ = 1e-5."
+        return click.option("--epsilon", type=float, default=epsilon, show_default=True, help=said)(command)
+
+    return decorate
 
 
 @dataclass(frozen=True)
@@ -34,11 +48,21 @@ def hold_out(data: Data, share: float, random: np.random.Generator) -> tuple[Dat
     return data.part(order[cut:]), data.part(order[:cut])
 
 
-def federate(example: Path, out: Path, name: str, seed: int, clients: dict[str, Data], test: Data, split: str) -> None:
+def federate(
+    example: Path,
+    out: Path,
+    name: str,
+    seed: int,
+    epsilon: float | None,
+    clients: dict[str, Data],
+    test: Data,
+    split: str,
+) -> None:
     """Write the federation's folder to `out`/federation and run it, as `fedbucket run` does.
 
     Args:
-        example: the folder with the example's task.py and federation.toml; the latter lacks only the clients.
+        example: the folder with the example's task.py and its settings, which lack only the clients.
+        epsilon: what each client grants on its data; None runs without privacy.
         clients: each client's training examples.
         test: examples that no client holds.
         split: how the examples were dealt out, in words.
@@ -47,16 +71,27 @@ def federate(example: Path, out: Path, name: str, seed: int, clients: dict[str, 
     for sub in ("clients", "data"):
         (folder / sub).mkdir(parents=True, exist_ok=True)
     shutil.copy(example / "task.py", folder / "task.py")
-    settings = Template((example / "federation.toml").read_text()).substitute(name=name, seed=seed)
+    template = Template((example / ("without-privacy.toml" if epsilon is None else "federation.toml")).read_text())
+    settings = template.substitute(name=name, seed=seed, epsilon=epsilon)
     for client, part in clients.items():
         settings += f'\n[[client]]\nid = "{client}"\nexamples = {len(part.targets)}\ninbox = "gs://{name}-{client}"\n'
-        (folder / "clients" / f"{client}.toml").write_text(_client_toml(name, client))
         np.savez(folder / "data" / f"{client}.npz", train_inputs=part.inputs, train_targets=part.targets)
+    (folder / "federation.toml").write_text(settings)
+    privacy = read_federation(folder / "federation.toml").privacy
+    for client in clients:
+        (folder / "clients" / f"{client}.toml").write_text(_client_toml(name, client, privacy))
     np.savez(folder / "data" / "test.npz", test_inputs=test.inputs, test_targets=test.targets)
     (folder / "local.toml").write_text(f'test = "data/test.npz"\nsplit = "{split}"\n')
-    (folder / "federation.toml").write_text(settings)
     fedbucket(["run", str(folder / "federation.toml"), "--out", str(out)])
 
 
-def _client_toml(name: str, client: str) -> str:
-    return f'id = "{client}"\ndata = "../data/{client}.npz"\n\n[[agreement]]\nfederation = "{name}"\ntask = "../task.py"\n'
+def _client_toml(name: str, client: str, privacy: Privacy) -> str:
+    own = f'id = "{client}"\ndata = "../data/{client}.npz"\n'
+    agreement = f'\n[[agreement]]\nfederation = "{name}"\ntask = "../task.py"\nmechanisms = ["{privacy.mechanism}"]\n'
+    if isinstance(privacy, NoPrivacy):
+        return own + agreement
+    budget = (
+        f'\n[budget]\nunit = "{privacy.unit}"\nadjacency = "{privacy.adjacency}"\n'
+        f"epsilon = {privacy.epsilon}\ndelta = {privacy.delta}\n"
+    )
+    return own + budget + agreement + f"max_epsilon = {privacy.epsilon}\n"

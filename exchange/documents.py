@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any, Self
 
 from pydantic import BaseModel, ConfigDict, ValidationError
@@ -30,23 +31,23 @@ class Document(BaseModel):
             InvalidDocument: not JSON, a name twice, or not of this form; every mistake is listed.
         """
         try:
-            strict_json.loads(data)
-            return cls.model_validate_json(data)
-        except ValidationError as error:
-            raise InvalidDocument(f"{source}: " + "; ".join(problems(error))) from error
+            content = strict_json.loads(data)
         except ValueError as error:
             raise InvalidDocument(f"{source}: expected JSON, {error}") from error
+        try:
+            return cls.model_validate_json(data)
+        except ValidationError as error:
+            raise InvalidDocument(f"{source}: " + "; ".join(problems(error, content))) from error
 
 
-def problems(error: ValidationError) -> list[str]:
-    """Return one line a mistake: the field, what was expected, what came."""
+def problems(error: ValidationError, content: Any) -> list[str]:
+    """Return one line a mistake in `content`: the field, what was expected, what came."""
     lines = []
     for problem in error.errors(include_url=False):
-        location, expectation = problem["loc"], _expectation(problem["msg"])
-        if not location and problem["type"] == "value_error":  # a check across fields: each line says which
-            lines += expectation.splitlines()
+        if not problem["loc"] and problem["type"] == "value_error":  # a check across fields: each line says which
+            lines += _expectation(problem["msg"]).splitlines()
         else:
-            lines.append(f"{_field(location)}: {expectation}{_value(problem['type'], problem['input'])}")
+            lines.append(_line(problem, content))
     return lines
 
 
@@ -55,8 +56,32 @@ def sha256(data: bytes) -> str:
     return hashlib.sha256(data).hexdigest()
 
 
-def _field(location: tuple[int | str, ...]) -> str:
-    path = "".join(f"[{part}]" if isinstance(part, int) else f".{part}" for part in location)
+def _line(problem: Mapping[str, Any], content: Any) -> str:
+    location, kind, value = problem["loc"], problem["type"], problem["input"]
+    if kind == "missing":
+        return f"{_path([*_fields(location[:-1], content), location[-1]])}: is missing"
+    field = _path(_fields(location, content))
+    tag = problem.get("ctx", {}).get("discriminator", "").strip("'")
+    if kind == "union_tag_not_found":
+        return f"{field}.{tag}: is missing"
+    if kind == "union_tag_invalid":
+        return f"{field}.{tag}: expected one of {problem['ctx']['expected_tags']}, got {_shown(value[tag])}"
+    return f"{field}: {_expectation(problem['msg'])}, got {_shown(value)}"
+
+
+def _fields(location: Iterable[int | str], content: Any) -> Iterator[int | str]:
+    for part in location:
+        if isinstance(content, Mapping) and part not in content and part in content.values():
+            continue  # which of several forms the content chose; no field
+        yield part
+        try:
+            content = content[part]
+        except (LookupError, TypeError):
+            content = None
+
+
+def _path(fields: Iterable[int | str]) -> str:
+    path = "".join(f"[{field}]" if isinstance(field, int) else f".{field}" for field in fields)
     return path.lstrip(".") or "the whole"
 
 
@@ -66,12 +91,9 @@ def _expectation(message: str) -> str:
         .replace("Input should be", "expected")
         .replace("Tuple should have", "expected")
         .replace("Extra inputs are not permitted", "no such field")
-        .replace("Field required", "is missing")
     )
 
 
-def _value(kind: str, value: Any) -> str:
-    if kind == "missing":
-        return ""
+def _shown(value: Any) -> str:
     text = json.dumps(value, default=str, ensure_ascii=False)
-    return f", got {text if len(text) <= 80 else text[:77] + '…'}"
+    return text if len(text) <= 80 else text[:77] + "…"

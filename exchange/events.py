@@ -51,7 +51,8 @@ def from_gcs(headers: Mapping[str, Any], body: Any) -> ObjectCreated | None:
     Raises:
         InvalidEvent: no type; or the type is right, and id, bucket, name or generation is missing.
     """
-    attributes = {name.lower().removeprefix("ce-"): value for name, value in headers.items()}
+    attributes = {name.lower(): value for name, value in headers.items()}
+    attributes |= {name[3:]: value for name, value in attributes.items() if name.startswith("ce-")}
     if _text(attributes, "type", "a GCS event") != _GCS_CREATED:
         return None
     return ObjectCreated(

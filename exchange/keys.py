@@ -26,6 +26,7 @@ from dataclasses import dataclass
 IDENTIFIER = r"[a-z0-9](?:[a-z0-9-]{0,61}[a-z0-9])?"
 FEDERATION = rf"(?!ledger(?:/|\Z)){IDENTIFIER}"  # or else a ledger's entry could be mistaken for a federation's object
 MAX_ROUND = 999_999
+LEDGERS = "ledger/"
 
 
 @dataclass(frozen=True, order=True)
@@ -126,7 +127,7 @@ class Release:
     withdrawn: bool = False
 
     def __str__(self) -> str:
-        return f"{self.federation}/releases/{self.round:06d}.{_answer(self.withdrawn)}"
+        return f"{releases(self.federation)}{self.round:06d}.{_answer(self.withdrawn)}"
 
 
 @dataclass(frozen=True, order=True)
@@ -170,9 +171,14 @@ def attempts(federation: str, round_: int) -> str:
     return f"{federation}/attempts/{round_:06d}/"
 
 
+def releases(federation: str) -> str:
+    """The prefix, in private state, of all that was released to a federation."""
+    return f"{federation}/releases/"
+
+
 def ledger(dataset: str) -> str:
     """The prefix, in private state, of the privacy account of a data set."""
-    return f"ledger/{dataset}/"
+    return f"{LEDGERS}{dataset}/"
 
 
 def _answer(withdrawn: bool) -> str:

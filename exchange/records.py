@@ -45,6 +45,14 @@ class Ticket(Document):
     last: str | None
 
 
+class Withdrawal(Document):
+    """`updates/C/R.withdrawn.json`: the client takes no part in this round."""
+
+    federation: Identifier
+    round: Round
+    client: Identifier
+
+
 class StoredUpdate(Document):
     """An update as the parent found it: everything that reading it again needs.
 

@@ -49,6 +49,7 @@ StoreUrl = Annotated[
 ]
 Seconds = Annotated[int, BeforeValidator(_duration), Field(ge=1)]
 Positive = Annotated[float, Field(gt=0)]
+Share = Annotated[float, Field(gt=0, lt=1)]
 Count = Annotated[int, Field(ge=1)]
 
 
@@ -103,6 +104,60 @@ class NoPrivacy(Document):
     mechanism: Literal["none"]
 
 
+class OrnsteinUhlenbeckPrivacy(Document):
+    """Noise by an Ornstein-Uhlenbeck process on each round's difference: local weights − global weights.
+
+    Unit "example" needs one full-batch step a round, or a model that is known to be convex; unit "client" takes any
+    local training.
+    """
+
+    mechanism: Literal["ornstein-uhlenbeck"]
+    unit: Literal["example", "client"]
+    """What one account protects: one example of a client (a patient's row), or all that a client has."""
+    adjacency: Literal["add-or-remove", "replace-one"]
+    """What happens to the unit between neighbours; by default "add-or-remove" an example, "replace-one" client."""
+    epsilon: Positive
+    """ε of all rounds together, for one client's data."""
+    delta: Share
+    clip_norm: Positive
+    """Unit "example": the largest L2 norm of an example's gradient. Unit "client": of the whole difference."""
+    theta: Annotated[float, Field(ge=0)] = 1.0
+    """θ, the rate at which the process reverts to the global model; changes nothing in ε."""
+    time: Positive = 0.25
+    """t, how long it runs; with θ = 1, e^(−θt) = 0.78 of the difference is left."""
+    debias: Literal["exact", "none", "optimal"] = "exact"
+    """What the release is multiplied by afterwards: 1/a, nothing, or a*/a; changes nothing in ε."""
+
+    @model_validator(mode="before")
+    @classmethod
+    def _adjacency_of_the_unit(cls, values: Any) -> Any:
+        if isinstance(values, dict) and "adjacency" not in values:
+            return values | {"adjacency": "replace-one" if values.get("unit") == "client" else "add-or-remove"}
+        return values
+
+
+class DpSgdPrivacy(Document):
+    """Noise in every step of local training (Abadi et al. 2016); for several steps a round, and deep models.
+
+    A round takes local_epochs / sampling_probability steps. With train.proximal_mu it is an Ornstein-Uhlenbeck process,
+    discretised.
+    """
+
+    mechanism: Literal["dp-sgd"]
+    unit: Literal["example"] = "example"
+    adjacency: Literal["add-or-remove", "replace-one"] = "add-or-remove"
+    epsilon: Positive
+    """ε of all rounds together, for one client's data."""
+    delta: Share
+    clip_norm: Positive
+    """The largest L2 norm of an example's gradient."""
+    sampling_probability: Annotated[float, Field(gt=0, le=1)]
+    """With which each example takes part in a step; the expected batch is this share of the declared examples."""
+
+
+Privacy = Annotated[NoPrivacy | OrnsteinUhlenbeckPrivacy | DpSgdPrivacy, Field(discriminator="mechanism")]
+
+
 class ClientEntry(Document):
     """One organisation on the roster."""
 
@@ -120,7 +175,7 @@ class FederationSettings(Document):
     rounds: Annotated[int, Field(ge=1, le=MAX_ROUNDS)]
     round: RoundSettings
     train: TrainSettings
-    privacy: NoPrivacy
+    privacy: Privacy
     stop: StopSettings = StopSettings()
     metrics: MetricsSettings = MetricsSettings()
     client: Annotated[tuple[ClientEntry, ...], Field(min_length=1)]
@@ -136,6 +191,8 @@ class FederationSettings(Document):
             yield f"client: expected every id once, got more than one {', '.join(twice)}"
         if (quorum := self.round.quorum) > len(self.client):
             yield f"round.quorum: expected at most {len(self.client)}, the number of clients, got {quorum}"
+        if message := _unfit_training(self.privacy, self.train):
+            yield message
         if self.stop.patience is not None and self.metrics.share == "none":
             yield 'stop.patience: expected none, or metrics.share = "open", for it watches a shared metric'
 
@@ -154,6 +211,35 @@ class FederationSettings(Document):
         return sha256(self.to_bytes())
 
 
+def _unfit_training(privacy: Privacy, train: TrainSettings) -> str | None:
+    """Return what in the training does not fit the mechanism; None if nothing."""
+    match privacy:
+        case OrnsteinUhlenbeckPrivacy(unit="client", adjacency="add-or-remove"):
+            return 'privacy.adjacency: unit "client" replaces all that a client has: expected "replace-one"'
+        case OrnsteinUhlenbeckPrivacy(unit="example"):
+            plain = train.optimizer == "sgd" and not train.momentum and not train.proximal_mu
+            if not plain or train.batch_size is not None or train.gradient_clip is not None:
+                return (
+                    'train: unit "example" of this mechanism takes full-batch steps of plain sgd: leave out batch_size, '
+                    'momentum, gradient_clip and proximal_mu, or take privacy.mechanism = "dp-sgd"'
+                )
+        case DpSgdPrivacy() if train.batch_size is not None or train.gradient_clip is not None:
+            return (
+                "train: under dp-sgd privacy.sampling_probability sets the batch and privacy.clip_norm clips: "
+                "leave out batch_size and gradient_clip"
+            )
+    return None
+
+
+class Budget(Document):
+    """What an organisation grants on one data set, over all federations together."""
+
+    unit: Literal["example", "client"]
+    adjacency: Literal["add-or-remove", "replace-one"]
+    epsilon: Positive
+    delta: Share
+
+
 class Agreement(Document):
     """What an organisation agrees to for one federation; anything outside is refused by name."""
 
@@ -165,6 +251,8 @@ class Agreement(Document):
     settings_sha256: Sha256 | None = None
     """The pinned settings. Required wherever the parent is somebody else."""
     mechanisms: tuple[str, ...] = ("none",)
+    max_epsilon: Positive | None = None
+    """The largest ε of the whole federation; required for any mechanism but "none"."""
     max_rounds: Count | None = None
     max_examples: Count | None = None
     """The largest number of examples that it will disclose to have."""
@@ -179,7 +267,13 @@ class ClientSettings(Document):
     """Handed to the task's data(source, split); a path is relative to the settings' folder."""
     state: StoreUrl | None = None
     """Private state: ledger, releases; where the parent has no right. `fedbucket run` brings its own."""
+    dataset: Identifier = "data"
+    """The name of the privacy account: one data set, one account, whatever the federation."""
+    budget: Budget | None = None
+    """What may be spent on the data set in all; without it only mechanism "none" trains."""
     device: str = "cpu"
+    micro_batch: Count = 64
+    """Examples whose gradients are held at a time: memory grows with it, results do not depend on it."""
     agreement: tuple[Agreement, ...] = ()
 
     def agreement_on(self, federation: str) -> Agreement | None:
@@ -219,7 +313,7 @@ def validate(kind: type[_Settings], content: Mapping[str, Any], source: str) -> 
         # By way of JSON, so that TOML and JSON settings are held to the same, strict, types.
         return kind.model_validate_json(json.dumps(content, default=str))
     except ValidationError as error:
-        raise SettingsError(source, problems(error)) from error
+        raise SettingsError(source, problems(error, content)) from error
 
 
 def read_toml(path: Path) -> dict[str, Any]:

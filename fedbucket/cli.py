@@ -74,7 +74,7 @@ def verify(run: str, as_json: bool) -> None:
         for verdict in inspection.verify(store, federation):
             verdicts.append(verdict)
             if not as_json:
-                click.echo(f"round {verdict.round + 1:>3}  {verdict.verdict}  {verdict.detail}")
+                click.echo(f"round {verdict.round:>3}  {verdict.verdict}  {verdict.detail}")
         bad = sum(verdict.verdict == "bad" for verdict in verdicts)
         rows = {"federation": federation, "bad": bad, "rounds": [asdict(verdict) for verdict in verdicts]}
         click.echo(json.dumps(rows, indent=2) if as_json else f"{len(verdicts)} rounds, {bad} bad")
@@ -161,7 +161,7 @@ def _status_table(found: inspection.Status) -> str:
     if found.finished:
         return f"{found.federation}: finished after {found.round} rounds: {found.finished}"
     head = (
-        f"{found.federation}: round {found.round + 1} of {found.rounds}, open for {found.age:.0f} s, "
+        f"{found.federation}: round {found.round} ({found.round + 1}/{found.rounds}), open for {found.age:.0f} s, "
         f"deadline {found.deadline} s, quorum {found.quorum} of {len(found.answers)}"
     )
     width = max(len(answer.client) for answer in found.answers)

@@ -13,8 +13,9 @@ add-or-remove account bounds it from above (`SampledSteps`).
 
 import math
 from collections import Counter
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 
 from scipy.optimize import brentq
 from scipy.special import log_ndtr
@@ -24,7 +25,7 @@ from client.privacy.checks import count, inside_unit_interval, non_negative, pos
 _CAUTION = 1 + 1e-9  # more noise than needed by so much, so that rounding never ends above the target
 _INTERVAL = 1e-4  # of privacy loss; dp-accounting's own default
 _TOLERANCE = 1.001  # of a sampled step's z; worth about 0.2 % of ε
-_SMALLEST_MULTIPLIER, _LARGEST_MULTIPLIER = 0.1, 1e6  # the size of a PLD grows as 1/z²
+_SMALLEST_MULTIPLIER, _LARGEST_MULTIPLIER = 0.2, 1e6  # the size of a PLD grows as 1/z²
 _LOG_ZERO = -800.0  # e^−800 is below every positive float64
 
 
@@ -127,7 +128,7 @@ def epsilon(events: Sequence[Event], delta: float) -> float:
                 sampled[rate, multiplier] += steps
     mu = math.hypot(*mus)
     if sampled:
-        return _pld_epsilon(mu, sampled, delta)
+        return _pld_epsilon(mu, tuple(sorted((*steps, number) for steps, number in sampled.items())), delta)
     return gaussian_epsilon(mu, delta) if mu else 0.0
 
 
@@ -136,7 +137,7 @@ def calibrate_sampled(epsilon: float, delta: float, sampling_probability: float,
 
     Bisection on the accountant that `epsilon` uses, at a coarse discretisation and then at its own, so that the two
     agree. It starts at the central limit, μ = q√(steps·(e^(1/z²) − 1)) (Bu, Dong, Long, Su, "Deep Learning with
-    Gaussian Differential Privacy", 2020). Less than 0.1 is never returned.
+    Gaussian Differential Privacy", 2020). Less than 0.2 is never returned.
 
     Raises:
         ValueError: a number is out of its range, or ε is too small for the accountant to show for so many steps.
@@ -150,7 +151,7 @@ def calibrate_sampled(epsilon: float, delta: float, sampling_probability: float,
     for interval, stride in ((10 * _INTERVAL, 1.05), (_INTERVAL, _TOLERANCE)):
 
         def sound(multiplier: float, interval: float = interval) -> bool:
-            return _pld_epsilon(0.0, {(sampling_probability, multiplier): steps}, delta, interval) <= epsilon
+            return _pld_epsilon(0.0, ((sampling_probability, multiplier, steps),), delta, interval) <= epsilon
 
         multiplier = _smallest(sound, multiplier, stride)
     if multiplier == _LARGEST_MULTIPLIER:
@@ -162,10 +163,10 @@ def _smallest(sound: Callable[[float], bool], guess: float, stride: float) -> fl
     # `sound` holds from some multiplier on. Bracket that one from the guess by ever longer strides, then bisect.
     if sound(guess):
         upper = guess
-        while sound(lower := max(upper / stride, _SMALLEST_MULTIPLIER)):
-            if lower == _SMALLEST_MULTIPLIER:
-                return lower
+        while upper > _SMALLEST_MULTIPLIER and sound(lower := max(upper / stride, _SMALLEST_MULTIPLIER)):
             upper, stride = lower, stride**2
+        if upper == _SMALLEST_MULTIPLIER:
+            return upper
     else:
         lower = guess
         while not sound(upper := min(lower * stride, _LARGEST_MULTIPLIER)):
@@ -188,8 +189,9 @@ def _root(function: Callable[[float], float], lower: float, upper: float) -> flo
     return float(brentq(function, lower, upper, xtol=1e-300, rtol=8.9e-16, maxiter=500))  # to the root's last bits
 
 
+@lru_cache(maxsize=4096)  # a second each; the clients of a federation ask the same, round by round
 def _pld_epsilon(
-    mu: float, sampled: Mapping[tuple[float, float], int], delta: float, interval: float = _INTERVAL
+    mu: float, sampled: tuple[tuple[float, float, int], ...], delta: float, interval: float = _INTERVAL
 ) -> float:
     import dp_accounting  # about a second, which a ledger of Gaussian releases need not wait for
     from dp_accounting.pld import PLDAccountant
@@ -197,7 +199,7 @@ def _pld_epsilon(
     accountant = PLDAccountant(dp_accounting.NeighboringRelation.ADD_OR_REMOVE_ONE, interval)
     if mu:
         accountant.compose(dp_accounting.GaussianDpEvent(1 / mu))
-    for (rate, multiplier), steps in sorted(sampled.items()):
+    for rate, multiplier, steps in sampled:
         step = dp_accounting.PoissonSampledDpEvent(rate, dp_accounting.GaussianDpEvent(multiplier))
         accountant.compose(dp_accounting.SelfComposedDpEvent(step, steps))
     return float(accountant.get_epsilon(delta))

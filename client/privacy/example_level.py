@@ -1,38 +1,32 @@
 """Gradients of single examples, clipped and summed: the sum moves by at most C when an example joins or leaves.
 
-Every gradient is taken by `torch.func.vmap(grad)`: the model sees one example at a time, as far as its code can tell, so
-that a clipped gradient depends on its own example alone whatever the model does. Norms and sums are float64.
+Every gradient is taken by `torch.func.vmap(grad)`: as far as its code can tell, the model sees one example at a time,
+so that a clipped gradient depends on its own example alone whatever the model does. Norms and sums are float64.
 
-A linear layer that sees one row an example is not differentiated in its weight. With input x and δ, the gradient of
-its output, the weight's gradient is the outer product δxᵀ: its norm is ‖δ‖‖x‖, and a weighted sum over examples is one
-matrix product (Goodfellow, "Efficient Per-Example Gradient Computations", 2015). Nothing of the weight's size is held
-per example, which for the usual networks is most of the memory and of the time. Which layers qualify is found by a trial on one
-example; a wrong finding would cost accuracy, never privacy, since the norm is that of the very vector that is summed.
+Where the gradient of a linear layer's weight is an outer product (`client.privacy.taps`), nothing of the weight's size
+is held per example: ‖δxᵀ‖ = ‖δ‖‖x‖, and a weighted sum of them is one matrix product. For the usual networks that is
+most of the memory and of the time. If the layers were found wrongly, that would cost accuracy but no privacy: the norm
+is that of the very vector that is summed.
 
-What remains: the last bits of an example's float32 gradient can depend on the size of the batch that it was computed in
-(the matrix kernels choose their order of summation), so that a neighbour's absence can move the others by rounding.
+What remains: the last bits of an example's float32 gradient can depend on the batch that it is computed in (matrix
+kernels choose their order of summation), so that one example's absence can move the others by rounding.
 """
 
-from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.func import functional_call, grad, vmap
-from torch.overrides import TorchFunctionMode
+from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from client.privacy.checks import count, positive
+from client.privacy.taps import Loss, Taps, find_layers
 
-Loss = Callable[[Any, Tensor], Tensor]
-
-DEFAULT_MICRO_BATCH = (
-    64  # on a CPU the fastest for small networks: longer ones leave the cache, shorter ones wait for Python
-)
-_AIM = 1 - 2.0**-40  # below the clip norm by more than float64 rounds off, so that "at most C" is true of the numbers
-_COLUMNS = 4096  # so many parameters at a time are widened to float64: 2 MiB at 64 examples
+DEFAULT_MICRO_BATCH = 64  # on CPUs the fastest for small networks: more leave the cache, fewer wait for Python
+_AIM = 1 - 2.0**-40  # below the clip norm by more than float64 rounds off: "at most C" holds for the numbers themselves
+_COLUMNS = 4096  # so many parameters at a time are widened to float64: 2 MiB for 64 examples
 
 
 class UnsupportedModel(ValueError):
@@ -43,7 +37,7 @@ class ClippedSum(NamedTuple):
     """A sum of clipped per-example gradients.
 
     Attributes:
-        tensors: float64, by parameter name, in the parameters' shapes and on their device; only those with requires_grad.
+        tensors: by name of each parameter with requires_grad, of its shape and on its device, float64.
         non_finite: how many examples counted as 0 since their gradient was not finite: private, for the client's log.
     """
 
@@ -94,6 +88,8 @@ class ClippedGradients:
 
     def __init__(self, model: nn.Module, loss: Loss, clip_norm: float, micro_batch: int = DEFAULT_MICRO_BATCH) -> None:
         refuse_batch_statistics(model)
+        if not any(parameter.requires_grad for parameter in model.parameters()):
+            raise UnsupportedModel("model: expected a parameter with requires_grad, got none")
         self._model, self._loss = model, loss
         self._target = positive("clip_norm", clip_norm) * _AIM
         self._micro_batch = count("micro_batch", micro_batch)
@@ -104,7 +100,7 @@ class ClippedGradients:
         if len(inputs) != len(targets):
             raise ValueError(f"targets: expected {len(inputs)} like the inputs, got {len(targets)}")
         parameters = {name: p.detach() for name, p in self._model.named_parameters() if p.requires_grad}
-        sums = {name: torch.zeros_like(p, dtype=torch.float64) for name, p in parameters.items()}
+        sums = {name: torch.zeros(p.shape, dtype=torch.float64, device=p.device) for name, p in parameters.items()}
         non_finite = 0
         for start in range(0, len(inputs), self._micro_batch):
             stop = start + self._micro_batch
@@ -112,47 +108,51 @@ class ClippedGradients:
             non_finite += _add_clipped(sums, gradients, self._target)
         return ClippedSum(sums, non_finite)
 
-    def _gradients(self, parameters: dict[str, Tensor], inputs: Tensor, targets: Tensor) -> "list[_Dense | _Outer]":
+    def _gradients(self, parameters: dict[str, Tensor], x: Tensor, y: Tensor) -> "list[_Dense | _Outer]":
         if self._layers is None:
-            self._layers = _find_layers(self._model, self._loss, parameters, inputs[:1], targets[:1])
-        own = {name: parameters[name] for layer in self._layers.items() for name in layer if name is not None}
-        taps = _Taps({id(own[weight]): weight for weight in self._layers})
+            self._layers = find_layers(self._model, self._loss, parameters, x[:1], y[:1])
+        layers = self._layers
+        cut = {name: parameters[name] for layer in layers.items() for name in layer if name is not None}
+        free = {name: parameter for name, parameter in parameters.items() if name not in cut}
+        taps = Taps({id(cut[weight]): weight for weight in layers})
+        (dense, deltas), rows = self._differentiate(cut, free, taps, x, y)
+        if any(taps.calls[weight] != 1 for weight in layers):
+            self._layers = {}  # the model ran otherwise than on its trial: from now on, every parameter the general way
+            return self._gradients(parameters, x, y)
+        outer = [
+            _Outer(weight, bias, deltas[weight].double(), rows[weight].double()) for weight, bias in layers.items()
+        ]
+        return [_Dense(name, gradient.reshape(len(x), -1)) for name, gradient in dense.items()] + outer
 
+    def _differentiate(self, cut: dict[str, Tensor], free: dict[str, Tensor], taps: Taps, x: Tensor, y: Tensor) -> Any:
+        # ((gradients in `free`, gradients in the taps), rows), each by name and with the examples in front.
         def example_loss(free: dict[str, Tensor], zeros: dict[str, Tensor], x: Tensor, y: Tensor) -> Any:
-            with taps.held_by(zeros):
-                output = functional_call(self._model, {**own, **free}, (x.unsqueeze(0),))
+            with taps.adding(zeros), sdpa_kernel(SDPBackend.MATH):  # the one kernel of attention that vmap can batch
+                output = functional_call(self._model, {**cut, **free}, (x.unsqueeze(0),))
                 return self._loss(output, y.unsqueeze(0)), taps.rows
 
-        free = {name: parameter for name, parameter in parameters.items() if name not in own}
-        zeros = {weight: own[weight].new_zeros(len(own[weight])) for weight in self._layers}
-        per_example = vmap(grad(example_loss, argnums=(0, 1), has_aux=True), (None, None, 0, 0), randomness="different")
-        (dense, deltas), rows = per_example(free, zeros, inputs, targets)
-        if any(taps.calls[weight] != 1 for weight in self._layers):
-            self._layers = {}  # a model that runs otherwise than on its trial: every parameter the general way
-            return self._gradients(parameters, inputs, targets)
-        return [
-            _Dense(name, values.flatten(1) if values.ndim > 1 else values[:, None]) for name, values in dense.items()
-        ] + [
-            _Outer(weight, bias, deltas[weight].double(), rows[weight].double())
-            for weight, bias in self._layers.items()
-        ]
+        zeros = {weight: cut[weight].new_zeros(len(cut[weight])) for weight in self._layers or ()}
+        gradient = grad(example_loss, argnums=(0, 1), has_aux=True)
+        return vmap(gradient, in_dims=(None, None, 0, 0), randomness="different")(free, zeros, x, y)
 
 
 @dataclass
 class _Dense:
-    """The per-example gradients of one parameter: shape (batch, parameter's size)."""
+    """The per-example gradients of one parameter: values (batch, parameter's size)."""
 
     name: str
     values: Tensor
 
     def squared_norms(self) -> Tensor:
-        squares = [column.double().square_().sum(1) for column in self.values.split(_COLUMNS, 1)]
-        return torch.stack(squares).sum(0)
+        squares = torch.zeros(len(self.values), dtype=torch.float64, device=self.values.device)
+        for columns in _slices(self.values.shape[1]):
+            squares += self.values[:, columns].double().square_().sum(1)
+        return squares
 
     def add_to(self, sums: Mapping[str, Tensor], factors: Tensor) -> None:
-        parts = sums[self.name].view(-1).split(_COLUMNS)
-        for part, columns in zip(parts, self.values.split(_COLUMNS, 1), strict=True):
-            part.addmv_(columns.double().T, factors)
+        total = sums[self.name].view(-1)
+        for columns in _slices(self.values.shape[1]):
+            total[columns].addmv_(self.values[:, columns].double().T, factors)
 
     def keep(self, examples: Tensor) -> "_Dense":
         return _Dense(self.name, self.values[examples])
@@ -180,6 +180,10 @@ class _Outer:
         return _Outer(self.weight, self.bias, self.deltas[examples], self.rows[examples])
 
 
+def _slices(size: int) -> list[slice]:
+    return [slice(start, start + _COLUMNS) for start in range(0, size, _COLUMNS)]
+
+
 def _add_clipped(sums: Mapping[str, Tensor], gradients: "Sequence[_Dense | _Outer]", target: float) -> int:
     norms = torch.stack([gradient.squared_norms() for gradient in gradients]).sum(0).sqrt_()
     finite = norms.isfinite()
@@ -189,62 +193,3 @@ def _add_clipped(sums: Mapping[str, Tensor], gradients: "Sequence[_Dense | _Oute
     for gradient in gradients:
         gradient.add_to(sums, factors)
     return len(finite) - len(norms)
-
-
-class _Taps(TorchFunctionMode):
-    """While active, notes what linear layers see, and adds a tap to their output in place of differentiating the weight.
-
-    A tap is 0: the gradient in it is the gradient δ of the layer's output.
-
-    Attributes:
-        rows: by weight, the layer's one input row, shape (in,).
-        biases: by weight, the name of the bias it was used with, if that has one.
-        calls: how often each weight or bias was seen.
-    """
-
-    def __init__(self, names: Mapping[int, str]) -> None:
-        super().__init__()
-        self._names = names
-        self._taps: Mapping[str, Tensor] = {}
-        self.rows: dict[str, Tensor] = {}
-        self.biases: dict[str, str | None] = {}
-        self.calls: Counter[str] = Counter()
-
-    def held_by(self, taps: Mapping[str, Tensor]) -> "_Taps":
-        self._taps = taps
-        return self
-
-    def __torch_function__(
-        self, function: Callable[..., Any], types: Any, args: tuple[Any, ...] = (), kwargs: Any = None
-    ) -> Any:
-        kwargs = kwargs or {}
-        if function is not F.linear:
-            return function(*args, **kwargs)
-        return self._linear(*args, **kwargs)
-
-    def _linear(self, input: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
-        name = self._names.get(id(weight))
-        if name is None or input.numel() != weight.shape[1]:
-            return F.linear(input, weight, bias)
-        bias_name = self._names.get(id(bias))
-        self.biases[name] = bias_name
-        self.calls.update(used for used in (name, bias_name) if used is not None)
-        self.rows[name] = input.reshape(-1)
-        own_bias = bias.detach() if bias is not None and bias_name is not None else bias
-        output = F.linear(input, weight.detach(), own_bias)
-        return output + self._taps[name] if name in self._taps else output
-
-
-def _find_layers(
-    model: nn.Module, loss: Loss, parameters: Mapping[str, Tensor], x: Tensor, y: Tensor
-) -> dict[str, str | None]:
-    # By weight its bias: of the linear layers that see one row, once, and whose parameters have no other use. What is
-    # left of the gradient in a parameter once its layers are cut off shows every other use.
-    leaves = {name: parameter.clone().requires_grad_() for name, parameter in parameters.items()}
-    with torch.enable_grad(), _Taps({id(leaf): name for name, leaf in leaves.items()}) as taps:
-        value = loss(functional_call(model, leaves, (x,)), y)
-    seen = [name for name in taps.calls if value.requires_grad]
-    others = torch.autograd.grad(value, [leaves[name] for name in seen], allow_unused=True) if seen else ()
-    elsewhere = {name for name, other in zip(seen, others, strict=True) if other is not None}
-    single = {name for name, calls in taps.calls.items() if calls == 1} - elsewhere
-    return {weight: bias for weight, bias in taps.biases.items() if {weight, bias} <= single | {None}}

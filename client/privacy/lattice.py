@@ -14,6 +14,7 @@ What remains beyond it: ξ has 53 bits (`client.privacy.noise`). Whatever is don
 """
 
 import math
+from collections.abc import Mapping
 
 import numpy as np
 from numpy.typing import NDArray
@@ -52,6 +53,16 @@ def release(difference: NDArray[np.float64], noise_sd: float, normals: Source) -
         whole += np.rint(normals(block.size) * (noise_sd / step)).astype(np.int64)
         np.multiply(whole, step, out=released[start : start + _BLOCK])
     return released
+
+
+def release_tensors(
+    difference: Mapping[str, NDArray[np.float64]], noise_sd: float, normals: Source
+) -> dict[str, NDArray[np.float64]]:
+    """Return `release` of every tensor, by name and in its shape; raises as `release` does."""
+    return {
+        name: release(tensor.reshape(-1), noise_sd, normals).reshape(tensor.shape)
+        for name, tensor in difference.items()
+    }
 
 
 def lattice_step(noise_sd: float) -> float:

@@ -39,7 +39,7 @@ def system_uniforms(count: int, /) -> NDArray[np.float64]:
 
 
 def _centred_uniforms(count: int) -> NDArray[np.float64]:
-    # 53 signed bits: j + ½ is exact. On (0, 1), k + ½ needs a 54th bit: (2⁵³ − ½)·2⁻⁵³ rounds to 1, and Φ⁻¹ to infinity.
+    # 53 signed bits: j + ½ is exact. On (0, 1), k + ½ needs 54 bits: (2⁵³ − ½)·2⁻⁵³ rounds to 1, and Φ⁻¹ to infinity.
     centred = (_words(count) >> 11).astype(np.float64)
     centred += 0.5
     centred *= 2.0**-53

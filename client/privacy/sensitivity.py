@@ -1,7 +1,7 @@
 """How far one neighbour can move what is released: L2 sensitivities Δ, in units of the weights.
 
-Δ is what noise is measured in (z = sd/Δ), so it is claimed together with its conditions. `client.privacy.lattice.padded_sensitivity`
-adds what rounding costs.
+Δ is what noise is measured in (z = sd/Δ), so it stands together with its conditions. What rounding to the lattice costs
+is added by `client.privacy.lattice.padded_sensitivity`.
 """
 
 from typing import Literal
@@ -45,18 +45,19 @@ def output_perturbation_sensitivity(
 ) -> float:
     """Return the sensitivity of w_E − w_0 after E full-batch gradient steps: EηL/n, or 2EηL/n under replace-one.
 
-    One gradient step on a convex, β-smooth objective moves two points no further apart if η ≤ 2/β (Hardt, Recht, Singer,
-    "Train Faster, Generalize Better", ICML 2016, lemma 3.6), and one example moves each step by at most ηL/n, or 2ηL/n
-    (Wu et al., "Bolt-on Differential Privacy for Scalable Stochastic Gradient Descent-based Analytics", SIGMOD 2017).
+    One gradient step on a convex, β-smooth objective moves two points no further apart if η ≤ 2/β (Hardt, Recht,
+    Singer, "Train Faster, Generalize Better", ICML 2016, lemma 3.6), and one example moves each step by at most ηL/n,
+    or 2ηL/n (Wu et al., "Bolt-on Differential Privacy for Scalable Stochastic Gradient Descent-based Analytics",
+    SIGMOD 2017).
 
     Every condition is the caller's to know; where one fails, so does the guarantee, by orders of magnitude:
-    - each example's loss is convex in all of the weights: linear and softmax regression, not a network with a hidden layer;
-    - its gradient is at most L = `lipschitz` in norm, for all weights that can be reached, without being clipped (a
+    - each example's loss is convex in all of the weights: softmax regression, not a network with a hidden layer;
+    - its gradient is at most L = `lipschitz` in norm at all weights that can be reached, without being clipped (a
       clipped gradient need not be the gradient of any convex function);
     - it is β-smooth, with β = `smoothness`: its gradient is Lipschitz with constant β;
     - every step takes all examples, and divides by the declared number n.
 
-    For softmax regression with ‖x‖ ≤ 1: L = √2, β = ½.
+    For softmax regression L = √2 and β = ½ if ‖x‖ ≤ 1, where a bias counts as one more input of 1.
 
     Raises:
         ValueError: η > 2/β, or a number out of its range.

@@ -6,7 +6,7 @@ import click
 import numpy as np
 from sklearn.datasets import load_breast_cancer
 
-from examples.prepare import Data, federate, hold_out
+from examples.prepare import Data, federate, hold_out, privacy_options
 from examples.splits import case_mix
 
 REFERENCE_SHARE = 0.15
@@ -24,8 +24,9 @@ SPLIT = "five hospitals of different size (34 % to 8 % of the patients) and case
 
 @click.command()
 @click.option("--seed", default=0, show_default=True, help="Fixes the split, the initial weights and the batch order.")
+@privacy_options(epsilon=2.0)
 @click.option("--out", type=click.Path(path_type=Path), default=Path("runs/breast-cancer"), show_default=True)
-def main(seed: int, out: Path) -> None:
+def main(seed: int, epsilon: float | None, out: Path) -> None:
     """Train one diagnostic model over five hospitals, none of which shows its patients."""
     random = np.random.default_rng(seed)
     measurements, benign = load_breast_cancer(return_X_y=True)
@@ -35,7 +36,7 @@ def main(seed: int, out: Path) -> None:
     train, test = hold_out(Data(scaled.astype(np.float32), rest.targets), TEST_SHARE / (1 - REFERENCE_SHARE), random)
     parts = case_mix(train.targets, list(HOSPITALS.values()), random)
     clients = {name: train.part(part) for name, part in zip(HOSPITALS, parts, strict=True)}
-    federate(Path(__file__).parent, out, "breast-cancer", seed, clients, test, SPLIT)
+    federate(Path(__file__).parent, out, "breast-cancer", seed, epsilon, clients, test, SPLIT)
 
 
 if __name__ == "__main__":

@@ -6,7 +6,7 @@ import click
 import numpy as np
 from sklearn.datasets import load_digits
 
-from examples.prepare import Data, federate, hold_out
+from examples.prepare import Data, federate, hold_out, privacy_options
 from examples.splits import by_class
 
 CLIENTS = 10
@@ -15,8 +15,9 @@ TEST_SHARE = 0.25
 
 @click.command()
 @click.option("--seed", default=0, show_default=True, help="Fixes the split, the initial weights and the batch order.")
+@privacy_options(epsilon=8.0)
 @click.option("--out", type=click.Path(path_type=Path), default=Path("runs/cnn"), show_default=True)
-def main(seed: int, out: Path) -> None:
+def main(seed: int, epsilon: float | None, out: Path) -> None:
     """Train a convolutional network on images of digits over ten clients."""
     random = np.random.default_rng(seed)
     digits = load_digits()
@@ -25,7 +26,14 @@ def main(seed: int, out: Path) -> None:
     parts = by_class(train.targets, CLIENTS, random, classes_each=5)
     clients = {f"client-{number:02d}": train.part(part) for number, part in enumerate(parts, start=1)}
     federate(
-        Path(__file__).parent, out, "cnn", seed, clients, test, "each of the ten clients holds five of the ten classes"
+        Path(__file__).parent,
+        out,
+        "cnn",
+        seed,
+        epsilon,
+        clients,
+        test,
+        "each of the ten clients holds five of the ten classes",
     )
 
 

@@ -6,7 +6,7 @@ import click
 import numpy as np
 from sklearn.datasets import load_digits
 
-from examples.prepare import Data, Labels, federate, hold_out
+from examples.prepare import Data, Labels, federate, hold_out, privacy_options
 from examples.splits import Indices, by_class, dirichlet, even
 
 CLIENTS = 10
@@ -30,8 +30,9 @@ def deal(split: str, labels: Labels, random: np.random.Generator) -> list[Indice
 @click.command()
 @click.option("--split", type=click.Choice(list(SPLITS)), default="by-class", show_default=True)
 @click.option("--seed", default=0, show_default=True, help="Fixes the split, the initial weights and the batch order.")
+@privacy_options(epsilon=4.0)
 @click.option("--out", type=click.Path(path_type=Path), default=Path("runs/demo"), show_default=True)
-def main(split: str, seed: int, out: Path) -> None:
+def main(split: str, seed: int, epsilon: float | None, out: Path) -> None:
     """Train one model of handwritten digits over ten clients, none of which shows its data."""
     random = np.random.default_rng(seed)
     pixels, labels = load_digits(return_X_y=True)
@@ -39,7 +40,7 @@ def main(split: str, seed: int, out: Path) -> None:
     train, test = hold_out(Data(images.astype(np.float32), labels), TEST_SHARE, random)
     parts = deal(split, train.targets, random)
     clients = {f"client-{number:02d}": train.part(part) for number, part in enumerate(parts, start=1)}
-    federate(Path(__file__).parent, out, "demo", seed, clients, test, SPLITS[split])
+    federate(Path(__file__).parent, out, "demo", seed, epsilon, clients, test, SPLITS[split])
 
 
 if __name__ == "__main__":

@@ -17,7 +17,7 @@ from typing import BinaryIO
 from exchange.errors import AlreadyExists, NotFound, ObjectTooLarge, StoreError, VersionMismatch
 from exchange.stores.protocol import READ_LIMIT, ObjectInfo, Writer, check_key, check_prefix, is_key
 
-_TEMPORARY = ".tmp"
+TEMPORARY = ".tmp"
 
 
 class FileStore:
@@ -62,7 +62,7 @@ class FileStore:
     @contextmanager
     def writer(self, key: str, size: int) -> Iterator[Writer]:
         path = self._path(key)
-        temporary = self.root / _TEMPORARY / uuid.uuid4().hex
+        temporary = self.root / TEMPORARY / uuid.uuid4().hex
         temporary.parent.mkdir(parents=True, exist_ok=True)
         try:
             with temporary.open("xb") as file:

@@ -4,19 +4,22 @@ The parent's handlers run here, the clients' in worker processes. Nothing is rem
 run that was interrupted, at any point and however rudely, goes on where it was.
 """
 
+import os
 import time
 from collections import Counter
 from collections.abc import Callable
 from concurrent.futures import FIRST_COMPLETED, Future, wait
 from concurrent.futures.process import BrokenProcessPool
+from contextlib import suppress
 from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING
 
 from aggregator import rounds as parent_rounds
 from aggregator.rounds import Parent
+from client.privacy.ledger import Ledger
 from exchange import keys
-from exchange.errors import DifferentContent, FedbucketError, RunStopped
+from exchange.errors import DifferentContent, FedbucketError, LedgerError, RunStopped
 from exchange.events import ObjectCreated
 from exchange.public import newest_model
 from exchange.records import Metrics
@@ -47,6 +50,7 @@ class LocalFederation:
         self, federation: FederationFolder, run: RunFolder, pool: Pool, queue: Queue, progress: Progress
     ) -> None:
         self._settings = federation.settings
+        self._clients = federation.clients
         self._has_test = federation.local.test is not None
         self._run = run
         self._pool = pool
@@ -84,6 +88,7 @@ class LocalFederation:
         settings = self._settings
         try:
             if newest_model(self._store, settings.name) is None:
+                self._open_accounts()
                 parent_rounds.start(self._store, settings, first_model())
             else:
                 put(self._store, str(keys.Settings(settings.name)), settings.to_bytes())
@@ -92,6 +97,14 @@ class LocalFederation:
                 f"{self._run.path} holds a run with other settings or another first model than these "
                 f"(settings: SHA-256 {settings.sha256}); take another folder with --out, or remove that one"
             ) from error
+
+    def _open_accounts(self) -> None:
+        """Begin a privacy account for each client that grants a budget: this run's data sets are new to this run."""
+        for client, settings in self._clients.items():
+            if settings.budget is not None:
+                with suppress(LedgerError):  # an earlier process began it, and died before the first model
+                    ledger = Ledger(self._run.state(client), settings.dataset)
+                    ledger.open(settings.budget.unit, settings.budget.adjacency, os.urandom(32))
 
     def _deliver(self, delivery: Delivery) -> None:
         event = delivery.event

@@ -17,7 +17,7 @@ from pathlib import Path
 from exchange.documents import Document
 from exchange.errors import SettingsError
 from exchange.spec import ClientSettings, FederationSettings, read_client, read_federation, read_toml, validate
-from exchange.stores.file import FileStore
+from exchange.stores.file import TEMPORARY, FileStore
 
 _CLIENTS = "clients"
 
@@ -80,6 +80,11 @@ class RunFolder:
     @property
     def parent(self) -> FileStore:
         return FileStore(self.path / "buckets" / "parent")
+
+    def discard_unfinished(self) -> None:
+        """Remove what an interrupted process was writing when it died; for the one process that runs here."""
+        for path in self.path.glob(f"*/*/{TEMPORARY}/*"):
+            path.unlink()
 
     def inbox(self, client: str) -> FileStore:
         """The bucket for the tickets of `client`."""

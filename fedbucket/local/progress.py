@@ -32,13 +32,13 @@ class Progress:
             self._drawn = now
             bar = "●" * count + "○" * (self._clients - count) if self._clients <= 20 else ""
             answered = f"{bar} {count}/{self._clients} answered"
-            self._write(f"\r\x1b[Kround {round_ + 1}/{self._rounds}  {answered}{self._tail(round_, now)}")
+            self._write(f"\r\x1b[Kround {round_} ({round_ + 1}/{self._rounds})  {answered}{self._tail(round_, now)}")
 
     def evaluated(self, round_: int, accuracy: float | None) -> None:
         """A round is over."""
         self._accuracy = accuracy if accuracy is not None else self._accuracy
         if not self._live:
-            self._write(f"round {round_ + 1}/{self._rounds}{self._tail(round_ + 1, time.monotonic())}\n")
+            self._write(f"round {round_} ({round_ + 1}/{self._rounds}){self._tail(round_ + 1, time.monotonic())}\n")
 
     def say(self, text: str) -> None:
         """Say something once, on a line of its own (on a terminal, over the live line)."""

@@ -4,10 +4,12 @@ import json
 from concurrent.futures import as_completed
 from typing import Any
 
+from client.privacy.accounting import epsilon
+from client.privacy.ledger import Ledger, events_of
 from exchange import keys
 from exchange.errors import RunStopped
 from exchange.records import Finished, Metrics
-from exchange.spec import FederationSettings
+from exchange.spec import FederationSettings, NoPrivacy
 from fedbucket import report
 from fedbucket.local.folder import FederationFolder, RunFolder
 from fedbucket.local.journal import read_rounds
@@ -86,7 +88,7 @@ def _summary(
         "pooled_accuracy": baselines.get(_POOLED, {}).get("accuracy"),
         "ratio": accuracy / mean_alone if accuracy is not None and mean_alone else None,
         "metrics": {"federated": federated, "alone": alone, "pooled": baselines.get(_POOLED)},
-        "privacy": settings.privacy.model_dump(mode="json"),
+        "privacy": settings.privacy.model_dump(mode="json") | _accounts(federation, run),
         "seconds": round(sum(line["seconds"].get("total", 0.0) for line in rounds), 1),
         "settings_sha256": settings.sha256,
         "model_sha256": finished.sha256,
@@ -94,3 +96,20 @@ def _summary(
         "data_split": federation.local.split,
         "seed": settings.train.seed,
     }
+
+
+def _accounts(federation: FederationFolder, run: RunFolder) -> dict[str, Any]:
+    """Return what each client has spent, as it would tell its own people: the accounts are private to the clients."""
+    if isinstance(federation.settings.privacy, NoPrivacy):
+        return {}
+    found = {}
+    for client in federation.settings.roster:
+        own = federation.clients[client]
+        if own.budget is not None:
+            spent = epsilon(events_of(Ledger(run.state(client), own.dataset).read()[1]), own.budget.delta)
+            found[client] = {
+                "epsilon_spent": spent,
+                "epsilon_budget": own.budget.epsilon,
+                "delta": own.budget.delta,
+            }
+    return {"by_client": found}

@@ -41,6 +41,7 @@ def run_federation(
     settings = folder.settings
     run = RunFolder((out or Path("runs") / settings.name).resolve())
     run.path.mkdir(parents=True, exist_ok=True)
+    run.discard_unfinished()
     progress = Progress(show, settings.rounds, len(settings.client))
     queue = Queue(Chaos(chaos) if chaos is not None else None)
     with Pool(folder, run) as pool:

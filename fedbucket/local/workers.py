@@ -14,6 +14,7 @@ from torch.utils.data import Dataset
 from client import consent, rounds
 from client.baseline import train_to_convergence
 from client.learn import LocalTraining, data_source, initial_model, training_data
+from client.privacy.noise import system_normals, system_uniforms
 from client.rounds import Client
 from client.task import Task, load_task
 from client.training import evaluate
@@ -56,7 +57,8 @@ class Worker:
         self._run = run
         self._settings = federation.settings
         self._learners = {
-            name: LocalTraining(client, federation.client_folder) for name, client in federation.clients.items()
+            name: LocalTraining(client, federation.client_folder, system_normals, system_uniforms)
+            for name, client in federation.clients.items()
         }
         self._created: list[str] = []
 
@@ -87,6 +89,7 @@ class Worker:
             inbox=self._run.inbox(client),
             state=self._run.state(client),
             learn=self._learners[client],
+            normals=system_normals,
             time_limit=0,  # a timer fires only while nothing is under way here
         )
         if event is None:

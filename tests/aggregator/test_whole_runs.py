@@ -17,7 +17,7 @@ from tests.support.arithmetic import FIRST, drift, file_of, model_file, referenc
 from tests.support.buckets import contents
 from tests.support.federation import Federation
 from tests.support.settings import CLIENTS, DEADLINE, federation_settings
-from tests.support.watched import Crash, CrashingStore, tolerated
+from tests.support.watched import Crash, CrashingStore, WatchedStore, tolerated
 
 ALL = [CLIENTS, CLIENTS, CLIENTS]
 
@@ -230,6 +230,26 @@ def test_an_inbox_out_of_reach_holds_up_nobody_else_and_is_served_once_it_is_bac
     assert_outcome(federation.run(), [("alder", "cedar"), CLIENTS, CLIENTS])
 
 
+def test_an_update_that_cannot_be_read_holds_up_nobody_else():
+    federation = Federation()
+
+    def before(call: str) -> int:
+        if call.startswith("read_into orchard/updates/birch/000000"):
+            raise StoreUnavailable("uploaded under a key of its own")
+        return 0
+
+    federation.watch = lambda store: WatchedStore(store, before, lambda number: None)
+    federation.start()
+    event = federation.deliver_until(keys.Update("orchard", "birch", 0))
+    with pytest.raises(StoreUnavailable):
+        federation.deliver(event)
+    federation.deliver_all()
+    federation.clock.advance(DEADLINE)
+    with pytest.raises(ExceptionGroup):
+        federation.sweep_parent()
+    assert_outcome(federation.run(), [("alder", "cedar"), CLIENTS, CLIENTS])
+
+
 def test_one_bucket_serves_many_federations_and_one_that_fails_holds_up_no_other():
     federation = Federation().start()
     put(federation.parent_bucket, "apiary/public/federation.json", b"not settings")
@@ -243,7 +263,7 @@ def test_one_bucket_serves_many_federations_and_one_that_fails_holds_up_no_other
 
 def test_a_second_federation_of_the_same_name_is_refused():
     federation = Federation().start()
-    with pytest.raises(DifferentContent, match="federation.json"):
+    with pytest.raises(DifferentContent, match=r"federation\.json"):
         start(federation.parent_bucket, federation_settings(rounds=5), federation.models[0])
-    with pytest.raises(DifferentContent, match="000000.safetensors"):
+    with pytest.raises(DifferentContent, match=r"000000\.safetensors"):
         start(federation.parent_bucket, federation.settings, model_file(federation.settings, 0, {}))

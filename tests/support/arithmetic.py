@@ -31,13 +31,19 @@ def drift(client: str, round_: int, shape: tuple[int, ...], times: int = 0) -> N
     return np.random.default_rng(seed).standard_normal(shape).astype(np.float32)
 
 
-def trained(model: Arrays, client: str, round_: int, times: int = 0) -> dict[str, NDArray[Any]]:
-    """Return the weights that a client makes of a global model."""
+def difference(model: Arrays, client: str, round_: int, times: int = 0) -> dict[str, NDArray[np.float64]]:
+    """Return how far a client's training moves the floating tensors of a global model, in float64."""
     return {
-        name: array * np.float32(0.5) + drift(client, round_, array.shape, times)
+        name: -0.5 * array.astype(np.float64) + drift(client, round_, array.shape, times)
         for name, array in model.items()
         if array.dtype.kind == "f"
     }
+
+
+def trained(model: Arrays, client: str, round_: int) -> dict[str, NDArray[Any]]:
+    """Return the weights that a client uploads, without noise."""
+    moved = difference(model, client, round_)
+    return {name: (model[name].astype(np.float64) + moved[name]).astype(model[name].dtype) for name in moved}
 
 
 class Learner:
@@ -46,6 +52,9 @@ class Learner:
     Args:
         noisy: no two calls give the same, as with privacy noise; otherwise a pure function of client, round and model.
         metrics: round → what is shared of the global model's evaluation.
+
+    Attributes:
+        calls: the rounds that it was asked to train for.
     """
 
     def __init__(self, client: str, noisy: bool = False, metrics: Callable[[int], Metrics] | None = None) -> None:
@@ -54,11 +63,13 @@ class Learner:
         self._noisy = noisy
         self._metrics = metrics
 
-    def __call__(self, agreement: Agreement, settings: FederationSettings, round_: int, model: bytes) -> Learned:
+    def __call__(
+        self, agreement: Agreement, settings: FederationSettings, round_: int, model: bytes, plan: object = None
+    ) -> Learned:
         self.calls.append(round_)
         times = len(self.calls) if self._noisy else 0
-        weights = trained(tensors.load(model), self._client, round_, times)
-        return Learned(weights, self._metrics(round_) if self._metrics else {})
+        moved = difference(tensors.load(model), self._client, round_, times)
+        return Learned(moved, self._metrics(round_) if self._metrics else {})
 
 
 def mean(members: Sequence[tuple[Arrays, int]], like: Arrays) -> dict[str, NDArray[Any]]:

@@ -1,4 +1,4 @@
-"""Buckets in memory that tests look into: a clock of their own, a notice of every object, every attempt to create one."""
+"""Buckets in memory that tests look into: with a clock moved by hand, a notice of every object and of every attempt."""
 
 from collections.abc import Callable
 from dataclasses import dataclass

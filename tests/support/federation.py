@@ -1,4 +1,4 @@
-"""A federation in memory: the production handlers, woken by events that this harness delivers as unkindly as it is told.
+"""A federation in memory: the production handlers, woken by events that are delivered as unkindly as a test asks for.
 
 Time stands still unless nothing is on its way; then the timers fire and the stores' clock moves on.
 """
@@ -7,16 +7,19 @@ from collections.abc import Callable
 from random import Random
 from typing import TypeVar
 
+import numpy as np
+
 from aggregator import rounds as parent_rounds
 from aggregator.rounds import Parent
 from client import rounds as client_rounds
+from client.privacy.ledger import ENTRY, Ledger
 from client.rounds import Client
-from exchange import keys
+from exchange import keys, tensors
 from exchange.documents import Document
 from exchange.events import ObjectCreated
 from exchange.public import newest_model
 from exchange.records import Cohort, Finished, Metrics, Receipt, Summary, Ticket
-from exchange.spec import FederationSettings
+from exchange.spec import FederationSettings, NoPrivacy
 from exchange.stores import Store, exists, put
 from tests.support.arithmetic import FIRST, Learner, model_file
 from tests.support.buckets import Bucket, Clock, contents, foreign_keys
@@ -60,10 +63,16 @@ class Federation:
         self.parent_bucket = self._bucket(_PARENT)
         self.inboxes = {entry.id: self._bucket(entry.id) for entry in self.settings.client if entry.inbox}
         self.states = {client: Bucket(self.clock) for client in self.settings.roster}
+        if not isinstance(self.settings.privacy, NoPrivacy):
+            for client, state in self.states.items():
+                self._account(client, state).open(
+                    self.settings.privacy.unit, self.settings.privacy.adjacency, bytes(32)
+                )
         self.learners = {
             client: Learner(client, noisy, (lambda round_, client=client: metrics(client, round_)) if metrics else None)
             for client in self.settings.roster
         }
+        self._normals = np.random.default_rng(0).standard_normal
         self._firings = 0
         self._delivered: set[ObjectCreated] = set()
 
@@ -83,6 +92,7 @@ class Federation:
             inbox=self.watch(inbox) if inbox is not None else None,
             state=self.watch(self.states[name]),
             learn=self.learners[name],
+            normals=self._normals,
             time_limit=TIME_LIMIT,
         )
 
@@ -133,6 +143,15 @@ class Federation:
         while self.events:
             self.deliver(self.events.pop(0))
 
+    def deliver_until(self, key: keys.Key) -> ObjectCreated:
+        """Deliver what is on its way, in order, up to the event of `key`; return that, not delivered."""
+        while self.events:
+            event = self.events.pop(0)
+            if event.key == str(key):
+                return event
+            self.deliver(event)
+        raise AssertionError(f"{key} was never created")
+
     def deliver(self, event: ObjectCreated) -> None:
         """Hand one event to its handler."""
         if event.bucket == _PARENT:
@@ -162,7 +181,7 @@ class Federation:
     def upload(self, client: str, round_: int, data: bytes | None) -> keys.Update:
         """Put an update in the parent bucket as any tool may; None withdraws. Return its key."""
         key = keys.Update(self.settings.name, client, round_, withdrawn=data is None)
-        put(self.parent_bucket, str(key), data or b"{}")
+        put(self.parent_bucket, str(key), b"{}" if data is None else data)
         return key
 
     # What came of it.
@@ -225,6 +244,22 @@ class Federation:
                     case keys.Release(federation, round_, withdrawn):
                         update = str(keys.Update(federation, client, round_, withdrawn))
                         assert not exists(self.parent_bucket, update) or self.parent_bucket.read(update) == data
+
+        if not isinstance(self.settings.privacy, NoPrivacy):
+            for client, state in self.states.items():
+                self._assert_paid(client, state)
+
+    def _assert_paid(self, client: str, state: Bucket) -> None:
+        _, charges, hashes = self._account(client, state).read()
+        rounds = [charge.round for charge in charges]
+        assert len(rounds) == len(set(rounds)), f"{client} paid twice for a round: {rounds}"
+        for key, data in contents(state).items():
+            match keys.parse(key):
+                case keys.Release(_, round_, False):
+                    assert tensors.layout_of(data).metadata[ENTRY] == hashes[1 + rounds.index(round_)]
+
+    def _account(self, client: str, state: Store) -> Ledger:
+        return Ledger(state, client_settings(client, self.settings).dataset)
 
     def _document(self, kind: type[_Document], key: keys.Key) -> _Document | None:
         if not exists(self.parent_bucket, str(key)):

@@ -3,11 +3,18 @@
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from exchange.spec import Agreement, ClientSettings, FederationSettings, validate
+from exchange.spec import Agreement, Budget, ClientSettings, FederationSettings, NoPrivacy, validate
 
 EXAMPLES = {"alder": 100, "birch": 50, "cedar": 7}  # no two weights alike: a mean that mixes them up is another one
 CLIENTS = tuple(EXAMPLES)
 DEADLINE = 100  # seconds
+PRIVATE = {
+    "mechanism": "ornstein-uhlenbeck",
+    "unit": "client",
+    "epsilon": 8.0,
+    "delta": 1e-5,
+    "clip_norm": 1.0,
+}
 
 
 def federation_settings(
@@ -32,11 +39,20 @@ def federation_settings(
 
 def client_settings(client: str, settings: FederationSettings, **agreement: Any) -> ClientSettings:
     """Return the settings of a client that agrees to `settings`; `agreement` goes over its agreement."""
-    agreed = {
+    privacy = settings.privacy
+    agreed: dict[str, Any] = {
         "federation": settings.name,
         "task": "task.py",
         "settings_sha256": settings.sha256,
-        "mechanisms": (settings.privacy.mechanism,),
+        "mechanisms": (privacy.mechanism,),
         "share_metrics": settings.metrics.share != "none",
     }
-    return ClientSettings(id=client, data="data", agreement=(Agreement.model_validate(agreed | agreement),))
+    budget = None
+    if not isinstance(privacy, NoPrivacy):
+        agreed["max_epsilon"] = privacy.epsilon
+        budget = Budget(
+            unit=privacy.unit, adjacency=privacy.adjacency, epsilon=privacy.epsilon * 1.001, delta=privacy.delta
+        )
+    return ClientSettings(
+        id=client, data="data", budget=budget, agreement=(Agreement.model_validate(agreed | agreement),)
+    )

@@ -3,6 +3,7 @@
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager, suppress
 from dataclasses import dataclass, field
+from random import Random
 from typing import Literal
 
 from exchange.errors import StoreUnavailable
@@ -50,10 +51,24 @@ class Crash:
             raise self.error(f"made to fail {when} {self.calls[number]}")
 
 
+class Flaky(Crash):
+    """A plan in which every call may fail, before or after it is done, with a small probability; drawn from a seed."""
+
+    def __init__(self, seed: int, probability: float) -> None:
+        super().__init__(error=(Unavailable, Killed)[seed % 2])
+        self._random = Random(seed)
+        self._probability = probability
+
+    def _crash(self, number: int, when: str) -> None:
+        if self._random.random() < self._probability:
+            self.crashed = True
+            raise self.error(f"made to fail {when} {self.calls[number]}")
+
+
 class WatchedStore:
     """`inner`, calling `before` with a name for every call, and `after` with what that returned once it is done.
 
-    A writer's end is such a call, "commit": what `before` raises leaves the object uncreated, what `after` raises does not.
+    A writer's end is such a call, "commit": if `before` raises, the object is not created; if `after` does, it is.
     """
 
     def __init__(self, inner: Store, before: Callable[[str], int], after: Callable[[int], None]) -> None:
@@ -82,24 +97,32 @@ class WatchedStore:
     def writer(self, key: str, size: int) -> Iterator[Writer]:
         with self._call(f"begin {key}"):
             pass
-        with self._inner.writer(key, size) as out:
-            yield _WatchedWriter(out, lambda: self._call(f"write {key}"))
-            number = self._before(f"commit {key}")
-        self._after(number)
+        number = None
+        try:
+            with self._inner.writer(key, size) as out:
+                yield _WatchedWriter(out, lambda: self._call(f"write {key}"))
+                number = self._before(f"commit {key}")
+        finally:
+            if number is not None:
+                self._after(number)
 
     def list(self, prefix: str) -> Iterator[ObjectInfo]:
-        with self._call(f"list {prefix}"):
-            yield from self._inner.list(prefix)
+        number = self._before(f"list {prefix}")
+        yield from self._inner.list(prefix)
+        self._after(number)
 
     def folders(self) -> Iterator[str]:
-        with self._call("folders"):
-            yield from self._inner.folders()
+        number = self._before("folders")
+        yield from self._inner.folders()
+        self._after(number)
 
     @contextmanager
     def _call(self, call: str) -> Iterator[None]:
         number = self._before(call)
-        yield
-        self._after(number)
+        try:
+            yield
+        finally:  # whatever the store answered, also that there is no such object, may be lost on the way
+            self._after(number)
 
 
 class CrashingStore(WatchedStore):

@@ -1,0 +1,56 @@
+"""One round's place in the privacy account: checked before training, charged before anything is kept."""
+
+from dataclasses import dataclass
+from functools import cached_property
+
+from client.privacy.accounting import epsilon
+from client.privacy.ledger import Ledger, Spending, check_releases, events_of
+from client.privacy.plan import Plan
+from exchange.errors import LedgerError
+from exchange.spec import Budget, ClientSettings, FederationSettings
+from exchange.stores import Store
+
+
+@dataclass(frozen=True)
+class Account:
+    """What a client's account has to do with one round."""
+
+    client: ClientSettings
+    state: Store
+    settings: FederationSettings
+    round: int
+    plan: Plan
+
+    def check(self) -> None:
+        """Raise BudgetExceeded or LedgerError if the round cannot be charged; write nothing."""
+        check_releases(self.state)
+        self._ledger.check(self._budget, self._spending)
+
+    def charge(self) -> str:
+        """Charge the round, unless it is charged already, and return its entry's SHA-256; raises as `check`."""
+        return self._ledger.charge(self._budget, self._spending)
+
+    def spent(self) -> dict[str, float]:
+        """Return what the update says of its price: ε of this round, and of this federation so far, at its δ."""
+        delta = self.plan.privacy.delta
+        charges = self._ledger.charges(self._spending.settings_sha256)
+        return {
+            "delta": delta,
+            "epsilon_round": epsilon([self.plan.event], delta),
+            "epsilon_federation": epsilon(events_of(charges), delta),
+        }
+
+    @property
+    def _ledger(self) -> Ledger:
+        return Ledger(self.state, self.client.dataset)
+
+    @property
+    def _budget(self) -> Budget:
+        if self.client.budget is None:
+            raise LedgerError(f"{self.client.id} has no [budget] in its settings: nothing may be spent")
+        return self.client.budget
+
+    @cached_property
+    def _spending(self) -> Spending:
+        mechanism = self.plan.privacy.mechanism
+        return Spending(self.settings.name, self.settings.sha256, self.round, mechanism, (self.plan.event,))

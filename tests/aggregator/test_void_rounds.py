@@ -1,0 +1,68 @@
+"""Rounds that end without a quorum: the model stays as it is, and three in a row are the end."""
+
+import numpy as np
+
+from exchange import tensors
+from exchange.public import FINAL
+from tests.support.arithmetic import FIRST, reference
+from tests.support.federation import Federation
+from tests.support.settings import CLIENTS, DEADLINE, federation_settings
+
+
+def test_a_void_round_passes_the_model_on_unchanged():
+    federation = Federation(federation_settings(rounds=2))
+    federation.instead = {(client, 0): lambda: None for client in CLIENTS}
+    federation.run()
+    before, after = tensors.load(federation.models[0]), tensors.load(federation.models[1])
+    assert before.keys() == after.keys() == FIRST.keys()
+    assert all(np.array_equal(after[name], array) for name, array in FIRST.items())
+    assert federation.models == reference(federation.settings, [(), CLIENTS])
+    summary = federation.summary(0)
+    assert (summary.averaged, summary.num_examples, summary.relative_change) == ((), 0, None)
+    assert (summary.absent, summary.void_rounds, summary.finished) == (CLIENTS, 1, None)
+
+
+def test_updates_that_are_too_few_are_not_averaged():
+    federation = Federation(federation_settings(quorum=3, rounds=2))
+    federation.instead[("cedar", 0)] = lambda: federation.upload("cedar", 0, None)
+    federation.run()
+    assert federation.models == reference(federation.settings, [(), CLIENTS])
+    assert federation.cohort(0).void
+    assert federation.cohort(0).members == ()
+    assert [ticket.last for ticket in federation.tickets("alder")] == [None, "void"]
+
+
+def test_a_round_that_nobody_answers_ends_at_twice_its_deadline():
+    federation = Federation(federation_settings(rounds=5))
+    federation.offline = set(CLIENTS)
+    began = federation.clock.now
+    federation.run()
+    cohorts = [federation.parent_bucket.stat(f"orchard/rounds/{round_:06d}/cohort.json") for round_ in range(3)]
+    assert [cohort.created - began for cohort in cohorts] == [2 * DEADLINE, 4 * DEADLINE, 6 * DEADLINE]
+
+
+def test_three_void_rounds_in_a_row_finish_the_run():
+    federation = Federation(federation_settings(rounds=10))
+    federation.offline = set(CLIENTS)
+    federation.run()
+    assert len(federation.models) == 4
+    assert (federation.ending().reason, federation.ending().round) == ("void", 3)
+    assert [federation.summary(round_).finished for round_ in range(3)] == [None, None, "void"]
+    assert tensors.layout_of(federation.models[3]).metadata[FINAL] == "void"
+
+
+def test_a_round_that_is_not_void_sets_the_count_back():
+    federation = Federation(federation_settings(rounds=6))
+    federation.instead = {(client, round_): lambda: None for client in CLIENTS for round_ in (0, 1, 3, 4)}
+    federation.run()
+    assert federation.models == reference(federation.settings, [(), (), CLIENTS, (), (), CLIENTS])
+    assert [federation.summary(round_).void_rounds for round_ in range(6)] == [1, 2, 0, 1, 2, 0]
+    assert federation.ending().reason == "rounds"
+
+
+def test_a_last_round_that_is_void_ends_the_run_with_its_rounds():
+    federation = Federation(federation_settings(rounds=2))
+    federation.instead = {(client, 1): lambda: None for client in CLIENTS}
+    federation.run()
+    assert federation.models == reference(federation.settings, [CLIENTS, ()])
+    assert federation.ending().reason == "rounds"
