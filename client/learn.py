@@ -1,6 +1,7 @@
 """One round of local training, and the first model."""
 
 from collections.abc import Sized
+from math import isfinite
 from pathlib import Path
 from typing import Any, cast
 
@@ -19,6 +20,7 @@ from client.task import Task, load_task
 from client.training import derive_seed, evaluate, fit, stacked
 from client.weights import floating, load_into, model_file
 from exchange.errors import TaskError
+from exchange.records import Metrics
 from exchange.spec import Agreement, ClientSettings, FederationSettings
 
 
@@ -56,6 +58,7 @@ class LocalTraining:
         metrics = {}
         if settings.metrics.share == "open" and (held_out := task.data(source, "validation")) is not None:
             metrics = evaluate(task, module, held_out, self._settings.device)
+            _refuse_non_finite(task, metrics)
         if plan is not None:
             with task.blamed("model()"):
                 refuse_batch_statistics(module)
@@ -136,6 +139,12 @@ def training_data(task: Task, source: str, limit: int | None) -> Dataset[Any]:
     if dataset is None or not len(cast(Sized, dataset)):
         raise TaskError(f"{task.path}: data({source!r}, 'train') gave no examples: there is nothing to train on")
     return dataset
+
+
+def _refuse_non_finite(task: Task, metrics: Metrics) -> None:
+    """Raise TaskError, before anything is charged, for metrics for which the parent would reject the update."""
+    if unfit := {name: value for name, value in metrics.items() if not isfinite(value)}:
+        raise TaskError(f"{task.path}: metrics() gave {unfit}, expected finite numbers: these are shared")
 
 
 def data_source(folder: Path, data: str) -> str:

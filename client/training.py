@@ -10,6 +10,7 @@ from torch.optim import SGD, Adam, Optimizer
 from torch.utils.data import DataLoader, Dataset
 
 from client.task import Task
+from exchange.errors import TaskError
 from exchange.records import Metrics
 from exchange.spec import TrainSettings
 
@@ -59,6 +60,10 @@ def evaluate(task: Task, module: Module, dataset: Dataset[Any], device: str) -> 
         for inputs, target in DataLoader(dataset, _EVALUATION_BATCH):
             outputs.append(module(inputs.to(device)).cpu())
             targets.append(target)
+    if not outputs:
+        raise TaskError(
+            f"{task.path}: data() gave no examples to evaluate on; expected some, or None for no such split"
+        )
     return task.metrics(torch.cat(outputs), torch.cat(targets))
 
 

@@ -16,6 +16,12 @@ from exchange.spec import NoPrivacy, Privacy, read_federation
 from fedbucket.cli import main as fedbucket
 
 Labels = NDArray[np.int64]
+BASELINE = """
+[baseline_train]
+optimizer = "adam"
+learning_rate = 0.01
+batch_size = 16
+"""
 
 
 def privacy_options(epsilon: float) -> Callable[[Callable[..., None]], Callable[..., None]]:
@@ -81,7 +87,7 @@ def federate(
     for client in clients:
         (folder / "clients" / f"{client}.toml").write_text(_client_toml(name, client, privacy))
     np.savez(folder / "data" / "test.npz", test_inputs=test.inputs, test_targets=test.targets)
-    (folder / "local.toml").write_text(f'test = "data/test.npz"\nsplit = "{split}"\n')
+    (folder / "local.toml").write_text(f'test = "data/test.npz"\nsplit = "{split}"\n{BASELINE}')
     fedbucket(["run", str(folder / "federation.toml"), "--out", str(out)])
 
 

@@ -104,8 +104,9 @@ def dp_sgd(
         clipped = gradients(inputs[sample], targets[sample]).tensors
         noised = release_tensors({name: total.cpu().numpy() for name, total in clipped.items()}, noise_sd, normals)
         for name, parameter in parameters.items():
-            pull = settings.proximal_mu * (parameter.detach() - start[name])
-            parameter.grad = torch.from_numpy(noised[name] / expected).to(parameter) + pull
+            parameter.grad = torch.from_numpy(noised[name] / expected).to(parameter)
+            if settings.proximal_mu:
+                parameter.grad += settings.proximal_mu * (parameter.detach() - start[name])
         optimizer.step()
     optimizer.zero_grad()
     return {name: _float64(parameter) - _float64(start[name]) for name, parameter in parameters.items()}

@@ -99,7 +99,7 @@ class ClippedGradients:
         """Return the sum over `inputs` and `targets` at the model's present weights."""
         if len(inputs) != len(targets):
             raise ValueError(f"targets: expected {len(inputs)} like the inputs, got {len(targets)}")
-        parameters = {name: p.detach() for name, p in self._model.named_parameters() if p.requires_grad}
+        parameters = {name: _laid_out(p.detach()) for name, p in self._model.named_parameters() if p.requires_grad}
         sums = {name: torch.zeros(p.shape, dtype=torch.float64, device=p.device) for name, p in parameters.items()}
         non_finite = 0
         for start in range(0, len(inputs), self._micro_batch):
@@ -178,6 +178,12 @@ class _Outer:
 
     def keep(self, examples: Tensor) -> "_Outer":
         return _Outer(self.weight, self.bias, self.deltas[examples], self.rows[examples])
+
+
+def _laid_out(parameter: Tensor) -> Tensor:
+    # Convolution kernels with channels last: PyTorch then lays out all activations so, and its CPU kernels for
+    # convolution and pooling run up to a third faster.
+    return parameter.contiguous(memory_format=torch.channels_last) if parameter.ndim == 4 else parameter
 
 
 def _slices(size: int) -> list[slice]:

@@ -1,4 +1,4 @@
-"""Handwritten digits as 8 × 8 images: two convolutions, two linear layers; 5,130 weights."""
+"""Handwritten digits as 8 × 8 images: a small convolutional network, 1,370 weights."""
 
 import numpy as np
 import torch
@@ -7,17 +7,13 @@ from torch.utils.data import Dataset, TensorDataset
 
 
 def model() -> nn.Module:
+    # Few weights and a bounded activation: noise grows with the number of weights, clipping with the gradients' spread.
     return nn.Sequential(
         nn.Conv2d(1, 8, 3, padding=1),
-        nn.ReLU(),
-        nn.MaxPool2d(2),
-        nn.Conv2d(8, 16, 3, padding=1),
-        nn.ReLU(),
-        nn.MaxPool2d(2),
+        nn.Tanh(),
+        nn.AvgPool2d(2),
         nn.Flatten(),
-        nn.Linear(64, 48),
-        nn.ReLU(),
-        nn.Linear(48, 10),
+        nn.Linear(128, 10),
     )
 
 

@@ -16,7 +16,15 @@ from pathlib import Path
 
 from exchange.documents import Document
 from exchange.errors import SettingsError
-from exchange.spec import ClientSettings, FederationSettings, read_client, read_federation, read_toml, validate
+from exchange.spec import (
+    ClientSettings,
+    FederationSettings,
+    TrainSettings,
+    read_client,
+    read_federation,
+    read_toml,
+    validate,
+)
 from exchange.stores.file import TEMPORARY, FileStore
 
 _CLIENTS = "clients"
@@ -28,12 +36,14 @@ class LocalSettings(Document):
     Attributes:
         test: handed to the task's data(source, "test"): examples that no client holds, on which models are tried.
         split: how the examples were dealt out, in words, for the page.
-        baselines: also train each client alone, and one model on all data, to convergence.
+        baselines: also train each client alone, and one model on all data, to convergence and without noise.
+        baseline_train: how; as the federation trains, if None.
     """
 
     test: str | None = None
     split: str | None = None
     baselines: bool = True
+    baseline_train: TrainSettings | None = None
 
 
 @dataclass(frozen=True)

@@ -113,7 +113,9 @@ class Worker:
         """Return, on the test set, the metrics of one model trained to convergence on the data of `clients`."""
         task = self._task(clients[0])
         datasets = [self._data(client) for client in clients]
-        module = train_to_convergence(task, datasets, self._settings, self._federation.clients[clients[0]].device)
+        train = self._federation.local.baseline_train or self._settings.train
+        seed = self._settings.train.seed
+        module = train_to_convergence(task, datasets, train, seed, self._federation.clients[clients[0]].device)
         return evaluate(task, module, self._test(task), "cpu")
 
     def _task(self, client: str) -> Task:

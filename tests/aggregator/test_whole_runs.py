@@ -105,6 +105,16 @@ def test_a_run_in_which_every_event_is_lost_goes_on_by_its_timers(inboxes: bool)
     assert_outcome(federation, ALL)
 
 
+def test_a_store_may_list_its_objects_in_any_order():
+    class Backwards(WatchedStore):
+        def list(self, prefix):
+            return reversed(list(super().list(prefix)))
+
+    federation = Federation(federation_settings(quorum=3))
+    federation.watch = lambda store: Backwards(store, lambda call: 0, lambda number: None)
+    assert_outcome(federation.run(), ALL)
+
+
 def test_a_run_started_by_hand_needs_nothing_but_its_two_objects():
     federation = Federation()
     put(federation.parent_bucket, "orchard/public/federation.json", federation.settings.to_bytes())

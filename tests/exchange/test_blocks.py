@@ -167,6 +167,15 @@ def test_an_unsound_file_is_refused() -> None:
         open_weights(store, "w")
 
 
+def test_a_file_cut_off_anywhere_is_refused() -> None:
+    data = weights(MIXED)
+    for length in range(0, len(data), 5):
+        store = RecordingStore()
+        store.create("w", data[:length])
+        with pytest.raises(InvalidTensorFile):
+            open_weights(store, "w")
+
+
 def test_a_header_above_the_limit_is_refused() -> None:
     store = RecordingStore()
     store.create("w", weights(MIXED))

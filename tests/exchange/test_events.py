@@ -278,7 +278,14 @@ def test_a_subject_that_is_no_blob_is_malformed(subject: str) -> None:
 
 
 @pytest.mark.parametrize(
-    "topic", ["readmissionparent", "/storageAccounts/", "/x/storageAccounts/a/b", "/storageAccounts/a_b"]
+    "topic",
+    [
+        "readmissionparent",
+        "/storageAccounts/",
+        "/storageAccounts/ab",
+        "/storageAccounts/abc/x",
+        "/storageAccounts/abc_d",
+    ],
 )
 def test_a_topic_that_is_no_storage_account_is_malformed(topic: str) -> None:
     with pytest.raises(InvalidEvent, match="topic"):

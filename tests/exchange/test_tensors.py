@@ -124,6 +124,15 @@ def test_what_the_package_writes_is_what_we_read(arrays: Arrays, metadata: dict[
     assert tensors.layout_of(data).metadata == metadata
 
 
+def test_the_header_may_name_tensors_in_another_order_than_their_bytes_have() -> None:
+    data = file_of(
+        {"b": entry("U8", [2], [2, 4]), "empty": entry("U8", [0], [2, 2]), "a": entry("U8", [2], [0, 2])}, b"aabb"
+    )
+    assert list(tensors.layout_of(data).tensors) == ["a", "empty", "b"]
+    assert tensors.load(data)["a"].tobytes() == b"aa"
+    assert safetensors.numpy.load(data)["a"].tobytes() == b"aa"
+
+
 # What we write, the package reads
 
 
@@ -150,6 +159,19 @@ def test_the_package_reads_our_metadata(tmp_path: Any) -> None:
     (tmp_path / "a.safetensors").write_bytes(tensors.dump({"w": np.zeros(3)}, {"privacy": "ε = 8", "round": "7"}))
     with safetensors.safe_open(tmp_path / "a.safetensors", "numpy") as file:
         assert file.metadata() == {"privacy": "ε = 8", "round": "7"}
+
+
+def test_a_file_is_written_to_the_byte_as_the_format_has_it() -> None:
+    """Whoever averages a cohort writes these very bytes, in whatever version: the digests of models depend on it."""
+    data = tensors.dump(
+        {"b": np.array([1.0], "<f4"), "é": np.array([2], "<i2"), "a": np.ones((1, 1), "<f4")}, {"round": "7"}
+    )
+    header = (
+        '{"__metadata__":{"round":"7"},"a":{"dtype":"F32","shape":[1,1],"data_offsets":[0,4]},'
+        '"b":{"dtype":"F32","shape":[1],"data_offsets":[4,8]},"é":{"dtype":"I16","shape":[1],"data_offsets":[8,10]}}'
+    ).encode()
+    header += b" " * (-len(header) % 8)
+    assert data == len(header).to_bytes(8, "little") + header + b"\0\0\x80\x3f" * 2 + b"\x02\0"
 
 
 @given(arrays_of_any_kind)

@@ -97,7 +97,7 @@ def file_of(arrays: Arrays, metadata: Mapping[str, str], order: Sequence[str] | 
         begin, end = end, end + prod(arrays[name].shape) * arrays[name].dtype.itemsize
         dtype = _DTYPES[arrays[name].dtype.name]
         header[name] = {"dtype": dtype, "shape": list(arrays[name].shape), "data_offsets": [begin, end]}
-    text = json.dumps(header, separators=(",", ":")).encode()
+    text = json.dumps(header, separators=(",", ":"), ensure_ascii=False).encode()
     text = text.ljust(-(-len(text) // 8) * 8)
     return len(text).to_bytes(8, "little") + text + b"".join(arrays[name].tobytes() for name in names)
 
