@@ -19,8 +19,8 @@ class Answer:
     """How one client stands in the open round.
 
     Attributes:
-        state: accepted, rejected, withdrawn; recorded soon (its update is there, its receipt is not); waited for, or late
-            (the deadline has passed).
+        state: accepted, rejected, withdrawn; uploaded (its update is there, its receipt not yet); waiting, or late
+            once the deadline has passed.
         detail: why an update was rejected.
     """
 

@@ -15,7 +15,7 @@ from exchange import keys, strict_json, tensors
 from exchange.blocks import Piece, WeightFile, open_weights, read_all, stripes
 from exchange.errors import InvalidTensorFile, UpdateRejected
 from exchange.records import Metrics, Receipt, RejectionCode, StoredUpdate
-from exchange.spec import ClientEntry, FederationSettings
+from exchange.spec import ClientEntry, FederationSettings, NoPrivacy
 from exchange.stores import Store
 
 _BLOCK_ELEMENTS = 2**18  # 2 MiB of float64 at a time
@@ -53,6 +53,7 @@ def _admit(
     update = _open(store, key, model)
     _check_tensors(update, model)
     _check_origin(update.layout.metadata, key)
+    _check_privacy(update.layout.metadata, settings)
     metrics = _shared_metrics(update.layout.metadata, settings)
     digest, norm = _scan(update, model)
     if (limit := settings.round.max_update_norm) is not None and norm > limit:
@@ -111,6 +112,21 @@ def _check_origin(metadata: dict[str, str], key: keys.Update) -> None:
     ):
         if (found := metadata.get(field)) != expected:
             raise UpdateRejected(code, f"metadata names {field} {found!r}, the key {expected!r}")
+
+
+def _check_privacy(metadata: dict[str, str], settings: FederationSettings) -> None:
+    """Hold what the update says of its privacy against what was agreed; a claim, which the bytes cannot prove."""
+    agreed = settings.privacy
+    if isinstance(agreed, NoPrivacy):
+        return
+    try:
+        statement = strict_json.loads(metadata.get("privacy", "{}").encode())
+    except ValueError as error:
+        raise UpdateRejected(RejectionCode.PRIVACY, f"the privacy statement is not JSON: {error}") from error
+    for field in ("mechanism", "unit", "adjacency", "clip_norm"):
+        found = statement.get(field) if isinstance(statement, dict) else None
+        if found != (expected := getattr(agreed, field)):
+            raise UpdateRejected(RejectionCode.PRIVACY, f"the update claims {field} {found!r}, agreed is {expected!r}")
 
 
 def _shared_metrics(metadata: dict[str, str], settings: FederationSettings) -> Metrics:

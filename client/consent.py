@@ -37,7 +37,7 @@ def _objections(client: ClientSettings, agreement: Agreement, settings: Federati
     found += _privacy_objections(client, agreement, settings)
     if agreement.max_rounds is not None and settings.rounds > agreement.max_rounds:
         found.append(f"rounds is {settings.rounds}, agreed are at most {agreement.max_rounds}")
-    if settings.metrics.share != "none" and not agreement.share_metrics:
+    if settings.metrics.share == "open" and not agreement.share_metrics:
         found.append(f"metrics.share is {settings.metrics.share!r}, share_metrics is not agreed")
     entry = settings.entry(client.id)
     if entry is None:

@@ -17,11 +17,11 @@ from client.privacy.noise import Source
 from client.privacy.plan import Difference, Plan
 from client.rounds import Learned
 from client.task import Task, load_task
-from client.training import derive_seed, evaluate, fit, stacked
+from client.training import count_correct, derive_seed, evaluate, fit, stacked
 from client.weights import floating, load_into, model_file
 from exchange.errors import TaskError
 from exchange.records import Metrics
-from exchange.spec import Agreement, ClientSettings, FederationSettings
+from exchange.spec import Agreement, ClientEntry, ClientSettings, FederationSettings
 
 
 def initial_model(task: Task, settings: FederationSettings) -> bytes:
@@ -54,16 +54,22 @@ class LocalTraining:
         source = data_source(self._folder, self._settings.data)
         module = task.model(0)
         load_into(module, model)
-        dataset = training_data(task, source, self._declared(settings))
-        metrics = {}
-        if settings.metrics.share == "open" and (held_out := task.data(source, "validation")) is not None:
-            metrics = evaluate(task, module, held_out, self._settings.device)
+        entry = self._entry(settings)
+        dataset = training_data(task, source, entry.examples)
+        metrics: Metrics = {}
+        correct = None
+        if settings.metrics.share != "none":
+            held_out = task.data(source, "validation", entry.validation_examples)
+            if held_out is not None and settings.metrics.share == "open":
+                metrics = evaluate(task, module, held_out, self._settings.device)
+            elif held_out is not None:
+                correct = count_correct(task, module, held_out, self._settings.device)
             _refuse_non_finite(task, metrics)
         if plan is not None:
             with task.blamed("model()"):
                 refuse_batch_statistics(module)
             if plan.privacy.unit == "example":
-                return Learned(self._private(task, module, dataset, plan), metrics)
+                return Learned(self._private(task, module, dataset, plan), metrics, correct)
         return Learned(self._fit(task, module, dataset, settings, round_), metrics)
 
     def _fit(
@@ -84,7 +90,7 @@ class LocalTraining:
                 steps = self._dp_sgd(plan, plan.event)
                 return dp_sgd(module, task.loss, inputs, targets, steps, normals=self._normals, uniforms=self._uniforms)
             train = plan.settings.train
-            declared = self._declared(plan.settings)
+            declared = self._entry(plan.settings).examples
             if train.local_epochs == 1:
                 return one_step(
                     module,
@@ -115,7 +121,7 @@ class LocalTraining:
             sampling_probability=event.sampling_probability,
             steps=event.steps,
             learning_rate=train.learning_rate,
-            declared_examples=self._declared(plan.settings),
+            declared_examples=self._entry(plan.settings).examples,
             adjacency=plan.privacy.adjacency,
             optimizer=train.optimizer,
             momentum=train.momentum,
@@ -123,8 +129,8 @@ class LocalTraining:
             micro_batch=self._settings.micro_batch,
         )
 
-    def _declared(self, settings: FederationSettings) -> int:
-        return next(entry.examples for entry in settings.client if entry.id == self._settings.id)
+    def _entry(self, settings: FederationSettings) -> ClientEntry:
+        return next(entry for entry in settings.client if entry.id == self._settings.id)
 
     def _task(self, agreement: Agreement) -> Task:
         path = (self._folder / agreement.task).resolve()

@@ -42,11 +42,13 @@ class Learned:
 
     Attributes:
         difference: u = local − global by tensor, float64, in the model's shapes; tensors left out have not moved.
-        metrics: the global model's, on the client's own validation split; empty unless sharing was agreed.
+        metrics: the global model's, on the client's own validation split; empty unless they are shared openly.
+        correct: how many of the validation examples the global model gets right; None unless that is shared with noise.
     """
 
     difference: Mapping[str, NDArray[np.float64]]
     metrics: Metrics = field(default_factory=dict)
+    correct: int | None = None
 
 
 class Learn(Protocol):
@@ -197,13 +199,15 @@ def _update(
 ) -> bytes:
     """Return the weight file to upload: the global model and the difference, noised once that is paid for."""
     metadata = {"federation": federation, "round": str(round_), "client": client.settings.id}
-    if learned.metrics:
-        metadata["metrics"] = json.dumps(learned.metrics, sort_keys=True)
-    difference = learned.difference
+    metrics, difference = learned.metrics, learned.difference
     if account is not None:
         metadata[ENTRY] = account.charge()
         difference, statement = account.plan.release(difference, client.normals)
         metadata["privacy"] = json.dumps(statement | account.spent(), sort_keys=True)
+        if learned.correct is not None:
+            metrics = {"accuracy": account.accuracy(learned.correct, client.normals)}
+    if metrics:
+        metadata["metrics"] = json.dumps(metrics, sort_keys=True)
     return tensors.dump(_moved(tensors.load(model), difference), metadata)
 
 

@@ -54,6 +54,19 @@ def fit(
 
 def evaluate(task: Task, module: Module, dataset: Dataset[Any], device: str) -> Metrics:
     """Return the task's metrics of `module` on all of `dataset`; raises TaskError."""
+    return task.metrics(*_predictions(task, module, dataset, device))
+
+
+def count_correct(task: Task, module: Module, dataset: Dataset[Any], device: str) -> int:
+    """Return on how many examples the largest output is the target's class; raises TaskError.
+
+    An example whose outputs are not finite is not among them; no example bears on another's answer.
+    """
+    outputs, targets = _predictions(task, module, dataset, device)
+    return int(((outputs.argmax(dim=1) == targets) & outputs.isfinite().all(dim=1)).sum())
+
+
+def _predictions(task: Task, module: Module, dataset: Dataset[Any], device: str) -> tuple[torch.Tensor, torch.Tensor]:
     module.to(device).eval()
     outputs, targets = [], []
     with torch.no_grad(), task.blamed("evaluation"):
@@ -64,7 +77,7 @@ def evaluate(task: Task, module: Module, dataset: Dataset[Any], device: str) -> 
         raise TaskError(
             f"{task.path}: data() gave no examples to evaluate on; expected some, or None for no such split"
         )
-    return task.metrics(torch.cat(outputs), torch.cat(targets))
+    return torch.cat(outputs), torch.cat(targets)
 
 
 def stacked(task: Task, dataset: Dataset[Any]) -> tuple[torch.Tensor, torch.Tensor]:

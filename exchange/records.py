@@ -27,6 +27,7 @@ class RejectionCode(StrEnum):
     WRONG_DTYPE = "wrong-dtype"
     NON_FINITE = "non-finite"
     NORM = "norm"
+    PRIVACY = "privacy"
 
 
 class Ticket(Document):

@@ -95,7 +95,10 @@ class StopSettings(Document):
 class MetricsSettings(Document):
     """What clients share of their own evaluation of each global model."""
 
-    share: Literal["none", "open"] = "none"
+    share: Literal["none", "noised", "open"] = "none"
+    """none; the accuracy with noise, charged to the same account; or openly, which is outside every guarantee."""
+    noise_multiplier: Positive | None = None
+    """Of "noised": the sd of the noise on the number of correct answers, for each round."""
 
 
 class NoPrivacy(Document):
@@ -164,6 +167,8 @@ class ClientEntry(Document):
     id: Identifier
     examples: Count
     """Declared number of examples: weight, sensitivity and divisor use it; at most so many are used, chosen fixedly."""
+    validation_examples: Count | None = None
+    """Declared number of validation examples; what a noised metric is divided by."""
     inbox: StoreUrl | None = None
     """The client's bucket for tickets; None for a client that looks for itself."""
 
@@ -193,8 +198,10 @@ class FederationSettings(Document):
             yield f"round.quorum: expected at most {len(self.client)}, the number of clients, got {quorum}"
         if message := _unfit_training(self.privacy, self.train):
             yield message
+        if message := _unfit_metrics(self):
+            yield message
         if self.stop.patience is not None and self.metrics.share == "none":
-            yield 'stop.patience: expected none, or metrics.share = "open", for it watches a shared metric'
+            yield 'stop.patience: expected none, or metrics.share other than "none", for it watches a shared metric'
 
     @property
     def roster(self) -> list[str]:
@@ -220,14 +227,28 @@ def _unfit_training(privacy: Privacy, train: TrainSettings) -> str | None:
             plain = train.optimizer == "sgd" and not train.momentum and not train.proximal_mu
             if not plain or train.batch_size is not None or train.gradient_clip is not None:
                 return (
-                    'train: unit "example" of this mechanism takes full-batch steps of plain sgd: leave out batch_size, '
-                    'momentum, gradient_clip and proximal_mu, or take privacy.mechanism = "dp-sgd"'
+                    'train: unit "example" of this mechanism takes full-batch steps of plain sgd: leave out '
+                    'batch_size, momentum, gradient_clip and proximal_mu, or take privacy.mechanism = "dp-sgd"'
                 )
         case DpSgdPrivacy() if train.batch_size is not None or train.gradient_clip is not None:
             return (
                 "train: under dp-sgd privacy.sampling_probability sets the batch and privacy.clip_norm clips: "
                 "leave out batch_size and gradient_clip"
             )
+    return None
+
+
+def _unfit_metrics(settings: "FederationSettings") -> str | None:
+    """Return what in the sharing of metrics does not fit the rest; None if nothing."""
+    share, privacy = settings.metrics, settings.privacy
+    if (share.share == "noised") != (share.noise_multiplier is not None):
+        return 'metrics.noise_multiplier: belongs to share = "noised", and that needs it'
+    if share.share != "noised":
+        return None
+    if not isinstance(privacy, OrnsteinUhlenbeckPrivacy) or privacy.unit != "example":
+        return 'metrics.share: "noised" goes with mechanism "ornstein-uhlenbeck" and unit "example" only'
+    if undeclared := [entry.id for entry in settings.client if entry.validation_examples is None]:
+        return f'metrics.share: "noised" needs validation_examples of every client; missing for {undeclared}'
     return None
 
 

@@ -2,8 +2,6 @@
 
 import json
 import sys
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -11,17 +9,18 @@ from typing import Any
 import click
 
 from aggregator import inspection
-from exchange.errors import FedbucketError, SettingsError
+from exchange.errors import SettingsError
 from exchange.spec import read_federation
 from exchange.stores import Store
 from fedbucket import __version__
 from fedbucket.local.folder import RunFolder
 from fedbucket.local.results import write_report
 from fedbucket.local.run import run_federation
+from fedbucket.privacy_commands import privacy
 from fedbucket.scaffold import new_federation
+from fedbucket.terminal import plain_errors, run_path
 
 _FILE = click.Path(exists=True, dir_okay=False, path_type=Path)
-_INTERRUPTED = 130  # what a shell gives a program that Ctrl-C ended
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
@@ -31,6 +30,9 @@ def main() -> None:
 
     Begin with `fedbucket new NAME`, then `fedbucket run NAME/federation.toml`.
     """
+
+
+main.add_command(privacy)
 
 
 @main.command()
@@ -45,7 +47,7 @@ def run(federation: Path, out: Path | None, init: Path | None, chaos: int | None
     Interrupted at any point, the same command goes on from the run's buckets. Exit status 0 if the run finished as
     intended: all rounds done, or stopped by its rule.
     """
-    with _plain_errors():
+    with plain_errors():
         folder, summary = run_federation(federation, out, init, chaos, None if as_json else sys.stderr)
         click.echo(json.dumps(summary, indent=2) if as_json else _results(folder, summary))
         if summary["finished"]["reason"] == "void":
@@ -57,7 +59,7 @@ def run(federation: Path, out: Path | None, init: Path | None, chaos: int | None
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 def status(run: str, as_json: bool) -> None:
     """Show where RUN (a run's folder, or its name under runs/) stands: the round, who has answered, who is late."""
-    with _plain_errors():
+    with plain_errors():
         store, federation = _parent_bucket(run)
         found = inspection.status(store, federation)
         click.echo(json.dumps(asdict(found), indent=2) if as_json else _status_table(found))
@@ -68,7 +70,7 @@ def status(run: str, as_json: bool) -> None:
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 def verify(run: str, as_json: bool) -> None:
     """Compute every round's model of RUN anew from its cohort, and compare the bytes. Exit status 0 if all agree."""
-    with _plain_errors():
+    with plain_errors():
         store, federation = _parent_bucket(run)
         verdicts = []
         for verdict in inspection.verify(store, federation):
@@ -86,8 +88,8 @@ def verify(run: str, as_json: bool) -> None:
 @click.argument("run")
 def report(run: str) -> None:
     """Make report.html of RUN anew."""
-    with _plain_errors():
-        folder = RunFolder(_run_path(run))
+    with plain_errors():
+        folder = RunFolder(run_path(run))
         if not folder.summary.exists():
             raise SettingsError(
                 run, ["has no summary.json yet: the run has not finished; `fedbucket run` goes on with it"]
@@ -100,7 +102,7 @@ def report(run: str) -> None:
 @click.argument("path", type=click.Path(path_type=Path), metavar="NAME")
 def new(path: Path) -> None:
     """Write a federation folder NAME to start from; it runs as it is, on made-up data."""
-    with _plain_errors():
+    with plain_errors():
         for written in new_federation(path):
             click.echo(written)
         click.echo(f"\nnext: fedbucket run {path / 'federation.toml'}")
@@ -113,33 +115,14 @@ def settings(federation: Path) -> None:
 
     On standard error comes its SHA-256, which clients pin in client.toml as settings_sha256.
     """
-    with _plain_errors():
+    with plain_errors():
         found = read_federation(federation)
         click.echo(found.to_bytes(), nl=False)
         click.echo(found.sha256, err=True)
 
 
-@contextmanager
-def _plain_errors() -> Iterator[None]:
-    """Say a user's mistake in words and exit with status 1; a traceback is for our own."""
-    try:
-        yield
-    except (FedbucketError, OSError) as error:
-        raise click.ClickException(str(error)) from error
-    except KeyboardInterrupt:
-        click.echo("\ninterrupted; the same command goes on from here", err=True)
-        raise SystemExit(_INTERRUPTED) from None
-
-
-def _run_path(run: str) -> Path:
-    for path in (Path(run), Path("runs") / run):
-        if (path / "buckets").is_dir():
-            return path.resolve()
-    raise SettingsError(run, ["expected a run's folder, or the name of one under runs/"])
-
-
 def _parent_bucket(run: str) -> tuple[Store, str]:
-    store = RunFolder(_run_path(run)).parent
+    store = RunFolder(run_path(run)).parent
     if (federation := next(store.folders(), None)) is None:
         raise SettingsError(run, ["its parent bucket is empty: the run was not started"])
     return store, federation
@@ -153,7 +136,7 @@ def _results(folder: RunFolder, summary: dict[str, Any]) -> str:
         lines.append(f"  each client alone   {summary['alone_accuracy']:.3f} on average")
         lines.append(f"  all data pooled     {summary['pooled_accuracy']:.3f}")
         lines.append(f"  ratio               {summary['ratio']:.2f} × (federated to alone)")
-    lines.append(f"  privacy             {summary['privacy']['mechanism']}")
+    lines.append(f"  privacy             {_privacy(summary['privacy'])}")
     return "\n".join([*lines, f"results: {folder.path}", f"look at: {folder.report}"])
 
 
@@ -169,3 +152,10 @@ def _status_table(found: inspection.Status) -> str:
         f"  {answer.client:<{width}}  {answer.state:<9}  {answer.detail or ''}".rstrip() for answer in found.answers
     ]
     return "\n".join([head, *rows])
+
+
+def _privacy(privacy: dict[str, Any]) -> str:
+    if privacy["mechanism"] == "none":
+        return "none: the updates reveal what they reveal"
+    unit = f"unit: one {privacy['unit']}, {privacy['adjacency']}; δ = {privacy['delta']:g}"
+    return f"ε = {privacy['epsilon']:g} for each client's data ({unit}), {privacy['mechanism']}"

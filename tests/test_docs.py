@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any, Literal, get_args, get_origin
 from urllib.parse import unquote
 
+import click
 import numpy as np
 import pytest
 from pydantic_core import PydanticUndefined
@@ -29,11 +30,13 @@ from exchange import keys, records, tensors
 from exchange.documents import Document, sha256
 from exchange.spec import ClientSettings, FederationSettings
 from exchange.stores.file import FileStore
+from fedbucket.cli import main as fedbucket
 from fedbucket.local.folder import LocalSettings
 from tests.support.settings import CLIENTS, federation_settings
 
 ROOT = Path(__file__).parent.parent
 DOCUMENTS = sorted([*ROOT.glob("*.md"), *ROOT.glob("docs/**/*.md")])
+README = (ROOT / "README.md").read_text(encoding="utf-8")
 FORMAT = (ROOT / "docs" / "format.md").read_text(encoding="utf-8")
 SETTINGS = (ROOT / "docs" / "settings.md").read_text(encoding="utf-8")
 
@@ -128,11 +131,20 @@ def run(step: tuple[str, str], folder: Path) -> None:
 
 @pytest.mark.parametrize("path", WITH_STEPS, ids=named)
 def test_the_commands_of_a_document_run_in_their_order(path: Path, copy: Path) -> None:
-    for settings in copy.glob("examples/*/*.toml"):  # two rounds of each example tell as much as forty
-        settings.write_text(re.sub(r"^rounds = \d+", "rounds = 2", settings.read_text(), flags=re.MULTILINE))
+    shorten_examples(copy)
     for step in steps(path):
         if not is_slow(step):
             run(step, copy)
+
+
+def shorten_examples(copy: Path) -> None:
+    """Let the examples run two rounds, without baselines: whether a command runs does not hang on the rest."""
+    for settings in copy.glob("examples/*/*.toml"):
+        settings.write_text(re.sub(r"^rounds = \d+", "rounds = 2", settings.read_text(), flags=re.MULTILINE))
+    prepare = copy / "examples" / "prepare.py"
+    source, local = prepare.read_text(encoding="utf-8"), 'test = "data/test.npz"'
+    assert local in source
+    prepare.write_text(source.replace(local, f"baselines = false\\n{local}"), encoding="utf-8")
 
 
 @pytest.mark.slow
@@ -144,8 +156,20 @@ def test_a_long_command_runs_in_full(command: str, copy: Path) -> None:
 
 
 def test_the_two_commands_of_the_readme_are_its_first_block() -> None:
-    text = (ROOT / "README.md").read_text(encoding="utf-8")
-    assert blocks(text, "sh")[0][1].splitlines() == ["make demo", "make test"]
+    assert blocks(README, "sh")[0][1].splitlines() == ["make demo", "make test"]
+
+
+def test_the_readme_names_every_command() -> None:
+    named_there = {" ".join(re.findall(r"[a-z]+", row)) for row in table(section(README, "Commands"))}
+    assert named_there == set(all_commands(fedbucket))
+
+
+def all_commands(group: click.Group, before: str = "") -> Iterator[str]:
+    for name, command in group.commands.items():
+        if isinstance(command, click.Group):
+            yield from all_commands(command, f"{before}{name} ")
+        else:
+            yield before + name
 
 
 # --- links, and what may not be said --------------------------------------------------------------------------------

@@ -5,6 +5,7 @@ from functools import cached_property
 
 from client.privacy.accounting import epsilon
 from client.privacy.ledger import Ledger, Spending, check_releases, events_of
+from client.privacy.noise import Source
 from client.privacy.plan import Plan
 from exchange.errors import LedgerError
 from exchange.spec import Budget, ClientSettings, FederationSettings
@@ -36,9 +37,14 @@ class Account:
         charges = self._ledger.charges(self._spending.settings_sha256)
         return {
             "delta": delta,
-            "epsilon_round": epsilon([self.plan.event], delta),
+            "epsilon_round": epsilon(self.plan.events, delta),
             "epsilon_federation": epsilon(events_of(charges), delta),
         }
+
+    def accuracy(self, correct: int, normals: Source) -> float:
+        """Return the accuracy with noise; its price is part of the round's charge."""
+        declared = next(entry.validation_examples for entry in self.settings.client if entry.id == self.client.id)
+        return self.plan.release_accuracy(correct, declared or 1, normals)
 
     @property
     def _ledger(self) -> Ledger:
@@ -53,4 +59,4 @@ class Account:
     @cached_property
     def _spending(self) -> Spending:
         mechanism = self.plan.privacy.mechanism
-        return Spending(self.settings.name, self.settings.sha256, self.round, mechanism, (self.plan.event,))
+        return Spending(self.settings.name, self.settings.sha256, self.round, mechanism, self.plan.events)

@@ -181,9 +181,11 @@ class _Outer:
 
 
 def _laid_out(parameter: Tensor) -> Tensor:
-    # Convolution kernels with channels last: PyTorch then lays out all activations so, and its CPU kernels for
-    # convolution and pooling run up to a third faster.
-    return parameter.contiguous(memory_format=torch.channels_last) if parameter.ndim == 4 else parameter
+    # Convolution kernels with channels last, explicitly so even for one channel: PyTorch then lays out all activations
+    # in this way, for which its CPU kernels, of pooling above all, are up to ten times faster.
+    if parameter.ndim != 4:
+        return parameter
+    return parameter.permute(0, 2, 3, 1).clone(memory_format=torch.contiguous_format).permute(0, 3, 1, 2)
 
 
 def _slices(size: int) -> list[slice]:

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from client.privacy.accounting import Event, GaussianRelease, SampledSteps, calibrate_multiplier, calibrate_sampled
 from client.privacy.clipping import clip_l2
 from client.privacy.convex import LIPSCHITZ, SMOOTHNESS
-from client.privacy.lattice import padded_sensitivity, release_tensors
+from client.privacy.lattice import padded_sensitivity, release, release_tensors
 from client.privacy.noise import Source
 from client.privacy.ou import OrnsteinUhlenbeck, calibrate, release_scale
 from client.privacy.sensitivity import (
@@ -20,6 +20,7 @@ from client.privacy.sensitivity import (
     one_step_sensitivity,
     output_perturbation_sensitivity,
 )
+from exchange.errors import PrivacyError
 from exchange.spec import DpSgdPrivacy, FederationSettings, NoPrivacy, OrnsteinUhlenbeckPrivacy
 
 Difference = Mapping[str, NDArray[np.float64]]
@@ -38,6 +39,18 @@ class Plan:
     privacy: OrnsteinUhlenbeckPrivacy | DpSgdPrivacy
     event: Event
     sensitivity: float
+
+    @property
+    def events(self) -> tuple[Event, ...]:
+        """All that one round costs: the release and, where it is shared with noise, the metric."""
+        multiplier = self.settings.metrics.noise_multiplier
+        return (self.event,) if multiplier is None else (self.event, GaussianRelease(multiplier))
+
+    def release_accuracy(self, correct: int, declared: int, normals: Source) -> float:
+        """Return the share of correct answers with noise on their number, which one example moves by at most 1."""
+        multiplier = self.settings.metrics.noise_multiplier
+        assert multiplier is not None, "the settings share no noised metric"
+        return float(release(np.array([float(correct)]), multiplier, normals)[0]) / declared
 
     def release(self, difference: Difference, normals: Source) -> tuple[Difference, dict[str, Any]]:
         """Return the difference as it may leave the client, and the parameters that made it so.
@@ -100,8 +113,15 @@ def make_plan(settings: FederationSettings, client: str) -> Plan | None:
     """Return what `client` does in every round of the federation; None without privacy.
 
     Raises:
-        ValueError: a number for which no such mechanism exists; named.
+        PrivacyError: for these numbers no such mechanism exists; the number is named.
     """
+    try:
+        return _plan(settings, client)
+    except ValueError as error:
+        raise PrivacyError(f"the settings of {settings.name} cannot be kept: {error}") from error
+
+
+def _plan(settings: FederationSettings, client: str) -> Plan | None:
     privacy, train = settings.privacy, settings.train
     entry = settings.entry(client)
     if isinstance(privacy, NoPrivacy) or entry is None:
@@ -111,9 +131,9 @@ def make_plan(settings: FederationSettings, client: str) -> Plan | None:
         multiplier = _calibrate_sampled(
             privacy.epsilon, privacy.delta, privacy.sampling_probability, steps * settings.rounds
         )
-        event = SampledSteps(privacy.sampling_probability, multiplier, steps)
-        return Plan(settings, privacy, event, example_sensitivity(privacy.clip_norm, privacy.adjacency))
-    release = GaussianRelease(calibrate_multiplier(privacy.epsilon, privacy.delta, settings.rounds))
+        sampled = SampledSteps(privacy.sampling_probability, multiplier, steps)
+        return Plan(settings, privacy, sampled, example_sensitivity(privacy.clip_norm, privacy.adjacency))
+    event = GaussianRelease(_release_multiplier(settings, privacy))
     if privacy.unit == "client":
         sensitivity = client_sensitivity(privacy.clip_norm)
     elif train.local_epochs == 1:
@@ -122,7 +142,22 @@ def make_plan(settings: FederationSettings, client: str) -> Plan | None:
         sensitivity = output_perturbation_sensitivity(
             train.learning_rate, LIPSCHITZ, SMOOTHNESS, train.local_epochs, entry.examples, privacy.adjacency
         )
-    return Plan(settings, privacy, release, sensitivity)
+    return Plan(settings, privacy, event, sensitivity)
+
+
+def _release_multiplier(settings: FederationSettings, privacy: OrnsteinUhlenbeckPrivacy) -> float:
+    """Return the z of each round's release that leaves room for each round's noised metric within the same ε."""
+    rounds = settings.rounds
+    alone = calibrate_multiplier(privacy.epsilon, privacy.delta, rounds)
+    if (metric := settings.metrics.noise_multiplier) is None:
+        return alone
+    room = 1 / alone**2 - 1 / metric**2  # exact: the μ² of Gaussian releases add up
+    if room <= 0:
+        raise ValueError(
+            f"metrics.noise_multiplier: {rounds} metrics at {metric:g} cost more than all of privacy.epsilon; "
+            f"expected more than {alone:.3g}"
+        )
+    return float(1 / room**0.5)
 
 
 _calibrate_sampled = lru_cache(calibrate_sampled)  # seconds; the same for every client and round of a federation

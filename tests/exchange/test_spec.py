@@ -194,8 +194,9 @@ FEDERATION_MISTAKES: list[tuple[str, Any, str]] = [
     ("privacy.mechanism", 3, "got 3"),
     ("privacy.epsilon", 8.0, "no such field"),
     ("stop.tolerance", float("-inf"), "a finite number"),
-    ("stop.patience", 3, 'metrics.share = "open"'),
-    ("metrics.share", "some", "'none' or 'open'"),
+    ("stop.patience", 3, "metrics.share"),
+    ("metrics.share", "some", "'open'"),
+    ("metrics.noise_multiplier", 1.0, 'share = "noised"'),
     ("client", MISSING, "is missing"),
     ("client", [], "at least 1 item"),
     ("client", {"id": "a"}, "a valid array"),
@@ -373,15 +374,25 @@ OTHERS: dict[str, Any] = {
 }
 
 
+NOISED: dict[str, Any] = {
+    "privacy": {"mechanism": "ornstein-uhlenbeck", "unit": "example", "epsilon": 8.0, "delta": 1e-5, "clip_norm": 1.0},
+    "metrics": {"share": "noised", "noise_multiplier": 5.0},
+    "client.0.validation_examples": 100,
+    "client.1.validation_examples": 100,
+}
+OTHERS_NOISED = [("rounds", 30), ("metrics.noise_multiplier", 6.0), ("client.1.validation_examples", 101)]
+
+
 def test_any_other_setting_gives_another_digest() -> None:
     digests = [federation().sha256, *(federation(**{path: value}).sha256 for path, value in OTHERS.items())]
-    open_metrics = {"metrics.share": "open"}
-    digests += [federation(**open_metrics, **{"stop.patience": patience}).sha256 for patience in (2, 3)]
+    digests += [federation(**{"metrics.share": "open", "stop.patience": patience}).sha256 for patience in (2, 3)]
+    digests += [federation(**NOISED, **{path: value}).sha256 for path, value in OTHERS_NOISED]
     assert len(set(digests)) == len(digests)
 
 
 def test_every_setting_is_tried() -> None:
-    tried = {path.replace(".0.", ".").replace(".1.", ".") for path in [*OTHERS, "stop.patience"]}
+    tried = {path.replace(".0.", ".").replace(".1.", ".") for path in [*OTHERS, *NOISED, "stop.patience"]}
+    tried -= {"privacy"}
     assert settable(FederationSettings) - {"privacy"} == tried
 
 

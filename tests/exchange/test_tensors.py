@@ -327,7 +327,7 @@ def test_a_malformed_file_is_refused(read: Callable[[bytes], object], name: str)
     began = time.process_time()
     with pytest.raises(InvalidTensorFile) as caught:
         read(MALFORMED[name])
-    assert time.process_time() - began < 1.0
+    assert time.process_time() - began < 2.0
     assert str(caught.value).encode()  # can be written into a receipt
 
 

@@ -44,7 +44,7 @@ def test_the_check_values_come_out(rounds, multiplier, expected):
 
 
 @pytest.mark.parametrize("multipliers", [[4.0] * 20, [0.7, 3.0, 11.0], [2.0, 2.0, 9.5, 30.0]])
-@pytest.mark.parametrize("delta", [1e-3, 1e-5, 1e-8])
+@pytest.mark.parametrize("delta", [1e-3, 1e-8])
 def test_a_composition_is_what_the_pld_accountant_says(multipliers, delta):
     exact = epsilon([GaussianRelease(multiplier) for multiplier in multipliers], delta)
     assert exact == pytest.approx(

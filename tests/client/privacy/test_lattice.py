@@ -92,6 +92,10 @@ def test_the_slack_covers_what_rounding_adds_to_the_distance_of_neighbours(gener
         assert distance <= sensitivity + slack
 
 
+def test_the_slack_is_two_steps_in_every_dimension():
+    assert rounding_slack(10**6, 1.0) == 2 * 2.0**-30 * 1000
+
+
 @pytest.mark.parametrize("dimension", [1, 650, 10**6, 10**9])
 @pytest.mark.parametrize("multiplier", [0.3, 4.0, 300.0])
 def test_the_padded_sensitivity_pays_for_its_own_rounding(dimension, multiplier):

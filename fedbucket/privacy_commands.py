@@ -1,0 +1,175 @@
+"""`fedbucket privacy`: what a privacy guarantee costs before it is bought, and what was spent since."""
+
+import json
+import os
+from pathlib import Path
+from typing import Any
+
+import click
+
+from client.privacy.accounting import GaussianRelease, calibrate_multiplier, epsilon, gaussian_epsilon
+from client.privacy.ledger import Ledger, events_of
+from client.privacy.ou import DEFAULT_THETA, DEFAULT_TIME, calibrate
+from client.privacy.plan import make_plan
+from client.privacy.sensitivity import client_sensitivity, one_step_sensitivity
+from exchange.errors import SettingsError
+from exchange.spec import ClientSettings, read_client, read_federation
+from exchange.stores import Store, open_store
+from fedbucket.local.folder import RunFolder
+from fedbucket.terminal import plain_errors, run_path
+
+_FILE = click.Path(exists=True, dir_okay=False, path_type=Path)
+_LARGE_EPSILON = 10  # above, the guarantee says little: an attacker's odds may change by a factor of e^10
+
+
+@click.group()
+def privacy() -> None:
+    """Calibrate noise, look into a privacy account, audit the mechanism."""
+
+
+@privacy.command(name="calibrate")
+@click.option("--epsilon", "target", type=float, required=True, help="ε of all rounds together.")
+@click.option("--delta", type=float, required=True, help="δ, at which ε holds.")
+@click.option("--rounds", type=int, required=True, help="Releases that share the budget.")
+@click.option(
+    "--clip-norm", type=float, required=True, help="C: of the whole difference, or of one example's gradient."
+)
+@click.option("--unit", type=click.Choice(["client", "example"]), default="client", show_default=True)
+@click.option("--examples", type=int, help="Unit example: the declared number.")
+@click.option("--learning-rate", type=float, help="Unit example: of the one full-batch step a round.")
+@click.option("--theta", type=float, default=DEFAULT_THETA, show_default=True, help="θ, the rate of reversion.")
+@click.option("--time", type=float, default=DEFAULT_TIME, show_default=True, help="t, how long the process runs.")
+@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+def calibrate_command(
+    target: float,
+    delta: float,
+    rounds: int,
+    clip_norm: float,
+    unit: str,
+    examples: int | None,
+    learning_rate: float | None,
+    theta: float,
+    time: float,
+    as_json: bool,
+) -> None:
+    """Print the noise that a guarantee takes: z, σ, a, s, and the ε after every round.
+
+    Unit client: the whole data set of one client is replaced, Δ = 2C. Unit example: one example is added or removed,
+    Δ = ηC/n, with one full-batch step a round.
+    """
+    with plain_errors():
+        adjacency = "replace-one" if unit == "client" else "add-or-remove"
+        if unit == "client":
+            sensitivity = client_sensitivity(clip_norm)
+        elif examples is None or learning_rate is None:
+            raise click.UsageError("unit example takes --examples and --learning-rate too")
+        else:
+            sensitivity = one_step_sensitivity(learning_rate, clip_norm, examples, "add-or-remove")
+        multiplier = calibrate_multiplier(target, delta, rounds)
+        process = calibrate(multiplier, sensitivity, theta, time)
+        found = {
+            "unit": unit,
+            "adjacency": adjacency,
+            "delta": delta,
+            "epsilon": epsilon([GaussianRelease(multiplier)] * rounds, delta),
+            "noise_multiplier": multiplier,
+            "sensitivity": sensitivity,
+            "sigma": process.sigma,
+            "contraction": process.contraction,
+            "noise_sd": process.noise_sd,
+            "epsilon_by_round": [gaussian_epsilon(number**0.5 / multiplier, delta) for number in range(1, rounds + 1)],
+        }
+        click.echo(json.dumps(found, indent=2) if as_json else _calibration_table(found))
+
+
+@privacy.command(name="open")
+@click.argument("client", type=_FILE)
+def open_command(client: Path) -> None:
+    """Begin the privacy account of CLIENT (a client.toml): once for a data set, ever.
+
+    An account that was lost is restored, not begun anew: whatever was released stays released.
+    """
+    with plain_errors():
+        settings = read_client(client)
+        if settings.budget is None:
+            raise SettingsError(str(client), ["budget: expected a [budget] section: unit, adjacency, epsilon, delta"])
+        state = _state(client, settings)
+        Ledger(state, settings.dataset).open(settings.budget.unit, settings.budget.adjacency, os.urandom(32))
+        click.echo(f"the account of data set {settings.dataset!r} is open in {state.url}")
+
+
+@privacy.command()
+@click.argument("client", type=_FILE)
+@click.option("--run", "run", help="Look into the account that a run on this machine keeps for the client.")
+@click.option("--federation", type=_FILE, help="Also: what one more round of this federation.toml costs.")
+@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+def ledger(client: Path, run: str | None, federation: Path | None, as_json: bool) -> None:
+    """Show what CLIENT (a client.toml) has spent on its data set, what is left, and what one more round costs."""
+    with plain_errors():
+        settings = read_client(client)
+        state = RunFolder(run_path(run)).state(settings.id) if run else _state(client, settings)
+        found = _account(settings, state, federation)
+        click.echo(json.dumps(found, indent=2) if as_json else _account_table(found))
+
+
+def _state(path: Path, settings: ClientSettings) -> Store:
+    if settings.state is None:
+        raise SettingsError(str(path), ["state: expected the URL of the client's private state"])
+    return open_store(settings.state)
+
+
+def _account(settings: ClientSettings, state: Store, federation: Path | None) -> dict[str, Any]:
+    genesis, charges, _ = Ledger(state, settings.dataset).read()
+    if (budget := settings.budget) is None:
+        raise SettingsError(settings.id, ["budget: expected a [budget] section; δ is in it"])
+    events = events_of(charges)
+    spent = epsilon(events, budget.delta)
+    found: dict[str, Any] = {
+        "client": settings.id,
+        "dataset": genesis.dataset,
+        "unit": genesis.unit,
+        "adjacency": genesis.adjacency,
+        "delta": budget.delta,
+        "epsilon_spent": spent,
+        "epsilon_budget": budget.epsilon,
+        "charges": [charge.model_dump(mode="json") for charge in charges],
+    }
+    if federation is not None:
+        plan = make_plan(read_federation(federation), settings.id)
+        found["epsilon_with_one_more_round"] = epsilon([*events, *plan.events], budget.delta) if plan else spent
+    return found
+
+
+def _account_table(found: dict[str, Any]) -> str:
+    unit = f"unit: one {found['unit']}, {found['adjacency']}; δ = {found['delta']:g}"
+    rounds: dict[str, int] = {}
+    for charge in found["charges"]:
+        rounds[charge["federation"]] = rounds.get(charge["federation"], 0) + 1
+    lines = [f"data set {found['dataset']} of {found['client']} ({unit})"]
+    lines.append(f"  spent    ε = {found['epsilon_spent']:.4f} of {found['epsilon_budget']:g} granted")
+    lines += [f"           {count} rounds of {federation}" for federation, count in rounds.items()]
+    if (after := found.get("epsilon_with_one_more_round")) is not None:
+        verdict = (
+            "within the budget" if after <= found["epsilon_budget"] else "beyond the budget: the client would withdraw"
+        )
+        lines.append(f"  one more ε = {after:.4f}: {verdict}")
+    return "\n".join(lines)
+
+
+def _calibration_table(found: dict[str, Any]) -> str:
+    unit = f"unit: one {found['unit']}, {found['adjacency']}; δ = {found['delta']:g}"
+    rounds = found["epsilon_by_round"]
+    lines = [
+        f"ε = {found['epsilon']:.6g} after {len(rounds)} rounds ({unit})",
+        f"  z  noise multiplier     {found['noise_multiplier']:.6g}",
+        f"  Δ  L2 sensitivity       {found['sensitivity']:.6g}",
+        f"  σ  diffusion            {found['sigma']:.6g}",
+        f"  a  contraction          {found['contraction']:.6g}",
+        f"  s  noise a coordinate   {found['noise_sd']:.6g}",
+        "  ε after each round      " + " ".join(f"{value:.3g}" for value in rounds),
+    ]
+    if found["epsilon"] > _LARGE_EPSILON:
+        lines.append(
+            f"  warning: ε above {_LARGE_EPSILON} promises little; take more noise, fewer rounds, or unit example"
+        )
+    return "\n".join(lines)
