@@ -10,8 +10,6 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 from exchange import strict_json
 from exchange.errors import InvalidDocument
 
-MAX_BYTES = 16 * 2**20  # a cohort of 10,000 clients takes about 3 MiB
-
 
 class Document(BaseModel):
     """A frozen JSON object; unknown fields, coerced types and NaN are refused."""

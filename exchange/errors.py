@@ -8,6 +8,7 @@
     ├── UpdateRejected          an update that cannot be averaged; carries a code from `RejectionCode`
     ├── ConsentRefused          a federation that is outside what the client agreed to
     ├── TaskError               the organisation's own model or data code failed
+    │   └── UnsupportedModel    a model for which the agreed privacy cannot be kept
     ├── RunStopped              a run on one machine cannot go on before a person acts; run again, it goes on
     ├── CohortUnreadable        a frozen member of a cohort cannot be read as it was recorded
     ├── PrivacyError
@@ -76,6 +77,10 @@ class ConsentRefused(FedbucketError):
 
 class TaskError(FedbucketError):
     """The organisation's own model or data code failed."""
+
+
+class UnsupportedModel(TaskError):
+    """A model for which the agreed privacy cannot be kept."""
 
 
 class RunStopped(FedbucketError):

@@ -12,7 +12,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self, TypeVar
 
-from pydantic import AfterValidator, BeforeValidator, Field, ValidationError, model_validator
+from pydantic import AfterValidator, BeforeValidator, Field, PrivateAttr, ValidationError, model_validator
 
 from exchange.documents import Document, problems, sha256
 from exchange.errors import SettingsError
@@ -185,6 +185,12 @@ class FederationSettings(Document):
     metrics: MetricsSettings = MetricsSettings()
     client: Annotated[tuple[ClientEntry, ...], Field(min_length=1)]
 
+    _published: bytes = PrivateAttr()
+
+    def model_post_init(self, context: Any, /) -> None:
+        """Take the one encoding for what is published, until `from_bytes` knows better."""
+        self._published = self.to_bytes()
+
     @model_validator(mode="after")
     def _agrees_with_itself(self) -> Self:
         if mistakes := list(self._contradictions()):
@@ -212,10 +218,20 @@ class FederationSettings(Document):
         """Return the roster's entry of `client`, None if it is not on it."""
         return next((entry for entry in self.client if entry.id == client), None)
 
+    @classmethod
+    def from_bytes(cls, data: bytes, source: str) -> Self:
+        """Return the settings in federation.json, which keep its digest; raises InvalidDocument."""
+        settings = super().from_bytes(data, source)
+        settings._published = data
+        return settings
+
     @property
     def sha256(self) -> str:
-        """The digest that clients pin: of the bytes of federation.json."""
-        return sha256(self.to_bytes())
+        """The digest that clients pin: of the bytes of federation.json.
+
+        Of the bytes as they were published: a later version, which knows more settings, must not write them anew.
+        """
+        return sha256(self._published)
 
 
 def _unfit_training(privacy: Privacy, train: TrainSettings) -> str | None:
@@ -296,6 +312,13 @@ class ClientSettings(Document):
     micro_batch: Count = 64
     """Examples whose gradients are held at a time: memory grows with it, results do not depend on it."""
     agreement: tuple[Agreement, ...] = ()
+
+    @model_validator(mode="after")
+    def _agrees_once(self) -> Self:
+        names = Counter(agreement.federation for agreement in self.agreement)
+        if twice := [name for name, count in names.items() if count > 1]:
+            raise ValueError(f"agreement: expected one for each federation, got more for {', '.join(twice)}")
+        return self
 
     def agreement_on(self, federation: str) -> Agreement | None:
         """Return what was agreed for `federation`, None if nothing was."""

@@ -9,12 +9,14 @@ import click
 
 from client.privacy.accounting import GaussianRelease, calibrate_multiplier, epsilon, gaussian_epsilon
 from client.privacy.ledger import Ledger, events_of
+from client.privacy.noise import system_normals
 from client.privacy.ou import DEFAULT_THETA, DEFAULT_TIME, calibrate
 from client.privacy.plan import make_plan
 from client.privacy.sensitivity import client_sensitivity, one_step_sensitivity
 from exchange.errors import SettingsError
 from exchange.spec import ClientSettings, read_client, read_federation
 from exchange.stores import Store, open_store
+from fedbucket.audit import Audited, audit_round
 from fedbucket.local.folder import RunFolder
 from fedbucket.terminal import plain_errors, run_path
 
@@ -110,6 +112,49 @@ def ledger(client: Path, run: str | None, federation: Path | None, as_json: bool
         state = RunFolder(run_path(run)).state(settings.id) if run else _state(client, settings)
         found = _account(settings, state, federation)
         click.echo(json.dumps(found, indent=2) if as_json else _account_table(found))
+
+
+@privacy.command(name="audit")
+@click.argument("federation", type=_FILE)
+@click.option("--client", help="Whose round to audit  [default: the first of the roster]")
+@click.option("--trials", type=click.IntRange(min=100), default=2000, show_default=True, help="Runs in each world.")
+@click.option("--confidence", type=click.FloatRange(0.5, 0.9999), default=0.95, show_default=True)
+@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+def audit_command(federation: Path, client: str | None, trials: int, confidence: float, as_json: bool) -> None:
+    """Send canaries through one round of FEDERATION (a federation.toml), and bound ε from what they give away.
+
+    Exit status 1 if the bound is above the claim: then the mechanism is broken. An audit never proves a claim.
+    """
+    with plain_errors():
+        settings = read_federation(federation)
+        found = audit_round(settings, client or settings.roster[0], trials, confidence, system_normals)
+        click.echo(json.dumps(_audit(found), indent=2) if as_json else _audit_table(found, trials))
+        if not found.kept:
+            raise SystemExit(1)
+
+
+def _audit(found: Audited) -> dict[str, Any]:
+    return {
+        "unit": found.unit,
+        "adjacency": found.adjacency,
+        "delta": found.delta,
+        "epsilon_claimed": found.claimed,
+        "epsilon_audited": found.found.epsilon,
+        "confidence": found.found.confidence,
+        "kept": found.kept,
+    }
+
+
+def _audit_table(found: Audited, trials: int) -> str:
+    unit = f"unit: one {found.unit}, {found.adjacency}; δ = {found.delta:g}"
+    verdict = "the claim stands" if found.kept else "the claim is refuted: the mechanism is broken"
+    return (
+        f"one round ({unit})\n"
+        f"  claimed  ε = {found.claimed:.4f}\n"
+        f"  audited  ε ≥ {found.found.epsilon:.4f} with {found.found.confidence:.2%} confidence, "
+        f"{trials} runs in each world\n"
+        f"{verdict}"
+    )
 
 
 def _state(path: Path, settings: ClientSettings) -> Store:

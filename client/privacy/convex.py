@@ -10,13 +10,8 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from client.privacy.example_level import UnsupportedModel
 from client.privacy.taps import Loss
-
-# Softmax regression, rows ‖x‖ ≤ 1 and a bias, which is one more input of 1: ‖(x, 1)‖² ≤ 2. A row's gradient is
-# (p − y)(x, 1)ᵀ with ‖p − y‖ ≤ √2, its Hessian at most ½‖(x, 1)‖².
-LIPSCHITZ = 2.0
-SMOOTHNESS = 1.0
+from exchange.errors import UnsupportedModel
 
 
 def refuse_unknown_convexity(model: nn.Module, own_loss: bool) -> None:

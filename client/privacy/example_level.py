@@ -23,14 +23,11 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from client.privacy.checks import count, positive
 from client.privacy.taps import Loss, Taps, find_layers
+from exchange.errors import UnsupportedModel
 
 DEFAULT_MICRO_BATCH = 64  # on CPUs the fastest for small networks: more leave the cache, fewer wait for Python
 _AIM = 1 - 2.0**-40  # below the clip norm by more than float64 rounds off: "at most C" holds for the numbers themselves
 _COLUMNS = 4096  # so many parameters at a time are widened to float64: 2 MiB for 64 examples
-
-
-class UnsupportedModel(ValueError):
-    """A model whose examples cannot be told apart."""
 
 
 class ClippedSum(NamedTuple):

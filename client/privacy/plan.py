@@ -10,11 +10,12 @@ from numpy.typing import NDArray
 
 from client.privacy.accounting import Event, GaussianRelease, SampledSteps, calibrate_multiplier, calibrate_sampled
 from client.privacy.clipping import clip_l2
-from client.privacy.convex import LIPSCHITZ, SMOOTHNESS
 from client.privacy.lattice import padded_sensitivity, release, release_tensors
 from client.privacy.noise import Source
 from client.privacy.ou import OrnsteinUhlenbeck, calibrate, release_scale
 from client.privacy.sensitivity import (
+    SOFTMAX_LIPSCHITZ,
+    SOFTMAX_SMOOTHNESS,
     client_sensitivity,
     example_sensitivity,
     one_step_sensitivity,
@@ -140,7 +141,12 @@ def _plan(settings: FederationSettings, client: str) -> Plan | None:
         sensitivity = one_step_sensitivity(train.learning_rate, privacy.clip_norm, entry.examples, privacy.adjacency)
     else:
         sensitivity = output_perturbation_sensitivity(
-            train.learning_rate, LIPSCHITZ, SMOOTHNESS, train.local_epochs, entry.examples, privacy.adjacency
+            train.learning_rate,
+            SOFTMAX_LIPSCHITZ,
+            SOFTMAX_SMOOTHNESS,
+            train.local_epochs,
+            entry.examples,
+            privacy.adjacency,
         )
     return Plan(settings, privacy, event, sensitivity)
 

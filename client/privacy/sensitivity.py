@@ -8,6 +8,11 @@ from typing import Literal
 
 from client.privacy.checks import count, one_of, positive
 
+# Softmax regression on rows ‖x‖ ≤ 1 with a bias, which is one more input of 1: ‖(x, 1)‖² ≤ 2. A row's gradient is
+# (p − y)(x, 1)ᵀ with ‖p − y‖ ≤ √2, its Hessian at most ½‖(x, 1)‖².
+SOFTMAX_LIPSCHITZ = 2.0
+SOFTMAX_SMOOTHNESS = 1.0
+
 Adjacency = Literal["add-or-remove", "replace-one"]
 
 

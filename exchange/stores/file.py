@@ -114,21 +114,33 @@ class FileStore:
 
     def _name(self, temporary: Path, path: Path) -> None:
         try:
-            path.parent.mkdir(parents=True, exist_ok=True)
+            _make_folder(path.parent)
         except (FileExistsError, NotADirectoryError) as error:
             raise StoreError(f"{path}: expected a folder where there is a file") from error
         try:
             os.link(temporary, path)
         except FileExistsError as error:
             raise AlreadyExists(f"{path.relative_to(self.root)} in {self.url}") from error
-        folder = os.open(path.parent, os.O_RDONLY)
-        try:
-            os.fsync(folder)  # the name, too, must survive a power cut
-        finally:
-            os.close(folder)
+        _make_names_durable(path.parent)
 
     def _info(self, key: str, status: os.stat_result) -> ObjectInfo:
         return ObjectInfo(key, status.st_size, _version(status), status.st_mtime, self._clock())
+
+
+def _make_folder(folder: Path) -> None:
+    if not folder.is_dir():
+        _make_folder(folder.parent)
+        folder.mkdir(exist_ok=True)
+        _make_names_durable(folder.parent)
+
+
+def _make_names_durable(folder: Path) -> None:
+    # What a file holds is durable by its own fsync; that it is there under its name, by its folder's.
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
 
 
 def _version(status: os.stat_result) -> str:

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from threading import Lock
 
 from exchange.errors import AlreadyExists, NotFound, ObjectTooLarge, StoreError, VersionMismatch
-from exchange.stores.protocol import READ_LIMIT, ObjectInfo, check_key, check_prefix, is_key
+from exchange.stores.protocol import READ_LIMIT, ObjectInfo, Writer, check_key, check_prefix, is_key
 
 
 @dataclass(frozen=True)
@@ -57,7 +57,7 @@ class MemoryStore:
         buffer[:] = memoryview(data)[offset : offset + len(buffer)]
 
     @contextmanager
-    def writer(self, key: str, size: int) -> Iterator[bytearray]:
+    def writer(self, key: str, size: int) -> Iterator[Writer]:
         check_key(key)
         out = _Bytes()
         yield out

@@ -195,6 +195,25 @@ def test_two_records_of_one_update_make_one_receipt():
         assert race(prepare, record, record, choose).receipt("alder", 0).outcome == "accepted"
 
 
+def test_of_an_update_and_a_withdrawal_at_the_same_time_the_first_decision_stands():
+    def prepare() -> Federation:
+        federation = Federation(SETTINGS).start()
+        federation.events.clear()
+        federation.upload("alder", 0, update_file(trained(FIRST, "alder", 0), "alder", 0))
+        federation.upload("alder", 0, None)
+        return federation
+
+    def record(withdrawn: bool) -> Act:
+        key = keys.Update("orchard", "alder", 0, withdrawn)
+        return lambda federation: parent_rounds.record(federation.parent, key)
+
+    outcomes = {
+        race(prepare, record(False), record(True), choose).receipt("alder", 0).outcome
+        for choose in schedules(prepare, record(False), record(True))
+    }
+    assert outcomes == {"accepted", "withdrawn"}
+
+
 def test_an_update_that_comes_while_the_round_closes_is_averaged_or_not_but_never_half():
     settings = federation_settings(rounds=1)
     with_cedar = reference(settings, [("alder", "birch", "cedar")])[1]

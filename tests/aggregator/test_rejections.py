@@ -278,6 +278,15 @@ def test_an_answer_to_a_round_that_has_not_opened_is_left_alone(data: bytes | No
     assert_left_alone(federation, federation.upload("birch", 1, data))
 
 
+def test_a_receipt_put_there_for_somebody_not_on_the_roster_counts_for_nothing():
+    federation = Federation(federation_settings(quorum=3)).start()
+    event = federation.deliver_until(keys.Receipt("orchard", 0, "alder"))
+    forged = federation.receipt("alder", 0).model_copy(update={"client": "mallory"})
+    federation.parent_bucket.create("orchard/rounds/000000/receipts/mallory.json", forged.to_bytes())
+    federation.deliver(event)
+    assert federation.summary(0).averaged == ("alder", "birch", "cedar")
+
+
 def test_an_update_that_came_too_early_is_recorded_when_its_round_opens():
     federation = Federation(federation_settings(quorum=3))
     federation.instead[("cedar", 0)] = lambda: (

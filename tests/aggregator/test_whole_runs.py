@@ -12,6 +12,7 @@ from aggregator.rounds import start
 from exchange import keys
 from exchange.documents import sha256
 from exchange.errors import DifferentContent, StoreUnavailable
+from exchange.events import ObjectCreated
 from exchange.stores import exists, put
 from tests.support.arithmetic import FIRST, drift, file_of, model_file, reference, trained, update_file
 from tests.support.buckets import contents
@@ -103,6 +104,15 @@ def test_clients_with_and_without_inboxes_take_part_together():
 def test_a_run_in_which_every_event_is_lost_goes_on_by_its_timers(inboxes: bool):
     federation = Federation(federation_settings(inboxes=inboxes, quorum=3)).run(lossy=True)
     assert_outcome(federation, ALL)
+
+
+def test_a_withdrawal_and_a_rejection_whose_events_are_lost_are_recorded_by_the_timer():
+    federation = Federation()
+    federation.instead[("birch", 0)] = lambda: federation.upload("birch", 0, None)
+    federation.instead[("cedar", 1)] = lambda: federation.upload("cedar", 1, b"garbage")
+    began = federation.clock.now
+    assert_outcome(federation.run(lossy=True), [("alder", "cedar"), ("alder", "birch"), CLIENTS])
+    assert federation.clock.now - began < DEADLINE
 
 
 def test_a_store_may_list_its_objects_in_any_order():
@@ -237,6 +247,8 @@ def test_an_inbox_out_of_reach_holds_up_nobody_else_and_is_served_once_it_is_bac
         federation.sweep_parent()
     assert federation.summary(0).averaged == ("alder", "cedar")
     reachable = True
+    federation.deliver(ObjectCreated("parent", "orchard/public/models/000000.safetensors", "a redelivery"))
+    assert contents(federation.inboxes["birch"]) == {}  # that round is over
     assert_outcome(federation.run(), [("alder", "cedar"), CLIENTS, CLIENTS])
 
 
