@@ -146,6 +146,11 @@ def load(data: bytes) -> dict[str, NDArray[Any]]:
     }
 
 
+def count_floating(arrays: Mapping[str, NDArray[Any]]) -> int:
+    """Return how many elements travel: those of all floating tensors."""
+    return sum(array.size for array in arrays.values() if np.issubdtype(array.dtype, np.floating))
+
+
 def decode(dtype: str, data: bytes | bytearray | memoryview) -> NDArray[Any]:
     """Return the elements in `data`, 1-D, without a copy where NumPy knows the dtype; BF16 comes as float32."""
     array = np.frombuffer(data, NUMPY_DTYPES[dtype])

@@ -6,8 +6,8 @@ from functools import cached_property
 from client.privacy.accounting import epsilon
 from client.privacy.ledger import Ledger, Spending, check_releases, events_of
 from client.privacy.noise import Source
-from client.privacy.plan import Plan
-from exchange.errors import LedgerError
+from client.privacy.plan import OuPlan, Plan
+from exchange.errors import LedgerError, PrivacyError
 from exchange.spec import Budget, ClientSettings, FederationSettings
 from exchange.stores import Store
 
@@ -44,7 +44,9 @@ class Account:
     def accuracy(self, correct: int, normals: Source) -> float:
         """Return the accuracy with noise; its price is part of the round's charge."""
         declared = next(entry.validation_examples for entry in self.settings.client if entry.id == self.client.id)
-        return self.plan.release_accuracy(correct, declared or 1, normals)
+        if not isinstance(self.plan, OuPlan) or declared is None:
+            raise PrivacyError(f"the settings of {self.settings.name} share no accuracy with noise")
+        return self.plan.release_accuracy(correct, declared, normals)
 
     @property
     def _ledger(self) -> Ledger:

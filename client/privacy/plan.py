@@ -1,5 +1,6 @@
 """From what was agreed to what is done in a round: which mechanism, how much noise, at which price."""
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import lru_cache
@@ -28,17 +29,17 @@ Difference = Mapping[str, NDArray[np.float64]]
 
 
 @dataclass(frozen=True)
-class Plan:
-    """What one client does in every round of a federation under privacy.
+class OuPlan:
+    """A round with noise on the whole difference, by an Ornstein-Uhlenbeck process.
 
     Attributes:
-        event: what one round costs, in the accountant's terms; holds the noise multiplier z.
-        sensitivity: Δ of what the noise is put on, before what rounding adds.
+        event: the release, in the accountant's terms; holds z.
+        sensitivity: Δ of the difference, before what rounding adds.
     """
 
     settings: FederationSettings
-    privacy: OrnsteinUhlenbeckPrivacy | DpSgdPrivacy
-    event: Event
+    privacy: OrnsteinUhlenbeckPrivacy
+    event: GaussianRelease
     sensitivity: float
 
     @property
@@ -47,34 +48,20 @@ class Plan:
         multiplier = self.settings.metrics.noise_multiplier
         return (self.event,) if multiplier is None else (self.event, GaussianRelease(multiplier))
 
-    def release_accuracy(self, correct: int, declared: int, normals: Source) -> float:
-        """Return the share of correct answers with noise on their number, which one example moves by at most 1."""
-        multiplier = self.settings.metrics.noise_multiplier
-        assert multiplier is not None, "the settings share no noised metric"
-        return float(release(np.array([float(correct)]), multiplier, normals)[0]) / declared
-
     def release(self, difference: Difference, normals: Source) -> tuple[Difference, dict[str, Any]]:
-        """Return the difference as it may leave the client, and the parameters that made it so.
+        """Return the difference as it may leave the client, and the update's statement of what was done to it.
 
         Args:
-            difference: u = local − global by tensor, float64; after DP-SGD it is private already.
+            difference: u = local − global by tensor, float64.
             normals: `client.privacy.noise.system_normals` in production.
         """
-        if isinstance(self.privacy, DpSgdPrivacy):
-            return difference, self._statement()
         if self.privacy.unit == "client":
             difference = clip_l2(difference, self.privacy.clip_norm).tensors
         dimension = sum(tensor.size for tensor in difference.values())
         process = self._process(dimension)
-        scale = release_scale(
-            self.privacy.debias,
-            process,
-            dimension=dimension,
-            clients=len(self.settings.client),
-            update_bound=self._update_bound(),
-        )
         noised = release_tensors(difference, process.debiased_sd, normals)
-        return {name: scale * tensor for name, tensor in noised.items()}, self._statement() | {
+        scale = self._scale(process, dimension)
+        return {name: scale * tensor for name, tensor in noised.items()}, _statement(self) | {
             "sensitivity": padded_sensitivity(self.sensitivity, self.event.noise_multiplier, dimension),
             "theta": process.theta,
             "time": process.time,
@@ -83,31 +70,65 @@ class Plan:
             "debias": self.privacy.debias,
         }
 
+    def release_accuracy(self, correct: int, declared: int, normals: Source) -> float:
+        """Return the share of correct answers with noise on their number, which one example moves by at most 1."""
+        multiplier = self.settings.metrics.noise_multiplier or math.nan  # the lattice refuses NaN
+        return float(release(np.array([float(correct)]), multiplier, normals)[0]) / declared
+
     def noise_sd(self, dimension: int) -> float:
-        """Return the sd of the noise on each coordinate of one client's difference, debiased; 0 for DP-SGD."""
-        return 0.0 if isinstance(self.privacy, DpSgdPrivacy) else self._process(dimension).debiased_sd
+        """Return the sd of the noise on each of `dimension` coordinates of the difference that is uploaded."""
+        process = self._process(dimension)
+        return self._scale(process, dimension) * process.debiased_sd
+
+    @property
+    def update_bound(self) -> float:
+        """The public bound on the L2 norm of the difference before noise."""
+        train, clip_norm = self.settings.train, self.privacy.clip_norm
+        if self.privacy.unit == "client":
+            return clip_norm
+        steepest = clip_norm if train.local_epochs == 1 else SOFTMAX_LIPSCHITZ
+        return train.learning_rate * train.local_epochs * steepest
 
     def _process(self, dimension: int) -> OrnsteinUhlenbeck:
-        assert isinstance(self.privacy, OrnsteinUhlenbeckPrivacy)
         sensitivity = padded_sensitivity(self.sensitivity, self.event.noise_multiplier, dimension)
         return calibrate(self.event.noise_multiplier, sensitivity, self.privacy.theta, self.privacy.time)
 
-    def _update_bound(self) -> float:
-        train, clip_norm = self.settings.train, self.privacy.clip_norm
-        return clip_norm if self.privacy.unit == "client" else train.learning_rate * clip_norm * train.local_epochs
+    def _scale(self, process: OrnsteinUhlenbeck, dimension: int) -> float:
+        return release_scale(
+            self.privacy.debias,
+            process,
+            dimension=dimension,
+            clients=len(self.settings.client),
+            update_bound=self.update_bound,
+        )
 
-    def _statement(self) -> dict[str, Any]:
-        statement = {
-            "mechanism": self.privacy.mechanism,
-            "unit": self.privacy.unit,
-            "adjacency": self.privacy.adjacency,
-            "clip_norm": self.privacy.clip_norm,
-            "sensitivity": self.sensitivity,
-            "noise_multiplier": self.event.noise_multiplier,
-        }
-        if isinstance(self.event, SampledSteps):
-            statement |= {"sampling_probability": self.event.sampling_probability, "steps": self.event.steps}
-        return statement
+
+@dataclass(frozen=True)
+class DpSgdPlan:
+    """A round with noise in every step of training.
+
+    Attributes:
+        event: the steps, in the accountant's terms; holds z.
+        sensitivity: Δ of a step's sum of clipped gradients, before what rounding adds.
+    """
+
+    settings: FederationSettings
+    privacy: DpSgdPrivacy
+    event: SampledSteps
+    sensitivity: float
+
+    @property
+    def events(self) -> tuple[Event, ...]:
+        """All that one round costs."""
+        return (self.event,)
+
+    def release(self, difference: Difference, normals: Source) -> tuple[Difference, dict[str, Any]]:
+        """Return the difference as it is, for it was made with noise, and the update's statement of that."""
+        steps = {"sampling_probability": self.event.sampling_probability, "steps": self.event.steps}
+        return difference, _statement(self) | steps
+
+
+Plan = OuPlan | DpSgdPlan
 
 
 def make_plan(settings: FederationSettings, client: str) -> Plan | None:
@@ -117,38 +138,36 @@ def make_plan(settings: FederationSettings, client: str) -> Plan | None:
         PrivacyError: for these numbers no such mechanism exists; the number is named.
     """
     try:
-        return _plan(settings, client)
+        match settings.privacy:
+            case NoPrivacy():
+                return None
+            case DpSgdPrivacy() as privacy:
+                return _dp_sgd_plan(settings, privacy)
+            case OrnsteinUhlenbeckPrivacy() as privacy:
+                event = GaussianRelease(_release_multiplier(settings, privacy))
+                return OuPlan(settings, privacy, event, _difference_sensitivity(settings, privacy, client))
     except ValueError as error:
         raise PrivacyError(f"the settings of {settings.name} cannot be kept: {error}") from error
 
 
-def _plan(settings: FederationSettings, client: str) -> Plan | None:
-    privacy, train = settings.privacy, settings.train
-    entry = settings.entry(client)
-    if isinstance(privacy, NoPrivacy) or entry is None:
-        return None
-    if isinstance(privacy, DpSgdPrivacy):
-        steps = max(1, round(train.local_epochs / privacy.sampling_probability))
-        multiplier = _calibrate_sampled(
-            privacy.epsilon, privacy.delta, privacy.sampling_probability, steps * settings.rounds
-        )
-        sampled = SampledSteps(privacy.sampling_probability, multiplier, steps)
-        return Plan(settings, privacy, sampled, example_sensitivity(privacy.clip_norm, privacy.adjacency))
-    event = GaussianRelease(_release_multiplier(settings, privacy))
+def _dp_sgd_plan(settings: FederationSettings, privacy: DpSgdPrivacy) -> DpSgdPlan:
+    rate = privacy.sampling_probability
+    steps = max(1, round(settings.train.local_epochs / rate))
+    multiplier = _calibrate_sampled(privacy.epsilon, privacy.delta, rate, steps * settings.rounds)
+    sensitivity = example_sensitivity(privacy.clip_norm, privacy.adjacency)
+    return DpSgdPlan(settings, privacy, SampledSteps(rate, multiplier, steps), sensitivity)
+
+
+def _difference_sensitivity(settings: FederationSettings, privacy: OrnsteinUhlenbeckPrivacy, client: str) -> float:
     if privacy.unit == "client":
-        sensitivity = client_sensitivity(privacy.clip_norm)
-    elif train.local_epochs == 1:
-        sensitivity = one_step_sensitivity(train.learning_rate, privacy.clip_norm, entry.examples, privacy.adjacency)
-    else:
-        sensitivity = output_perturbation_sensitivity(
-            train.learning_rate,
-            SOFTMAX_LIPSCHITZ,
-            SOFTMAX_SMOOTHNESS,
-            train.local_epochs,
-            entry.examples,
-            privacy.adjacency,
-        )
-    return Plan(settings, privacy, event, sensitivity)
+        return client_sensitivity(privacy.clip_norm)
+    train = settings.train
+    declared = next(entry.examples for entry in settings.client if entry.id == client)
+    if train.local_epochs == 1:
+        return one_step_sensitivity(train.learning_rate, privacy.clip_norm, declared, privacy.adjacency)
+    return output_perturbation_sensitivity(
+        train.learning_rate, SOFTMAX_LIPSCHITZ, SOFTMAX_SMOOTHNESS, train.local_epochs, declared, privacy.adjacency
+    )
 
 
 def _release_multiplier(settings: FederationSettings, privacy: OrnsteinUhlenbeckPrivacy) -> float:
@@ -164,6 +183,17 @@ def _release_multiplier(settings: FederationSettings, privacy: OrnsteinUhlenbeck
             f"expected more than {alone:.3g}"
         )
     return float(1 / room**0.5)
+
+
+def _statement(plan: Plan) -> dict[str, Any]:
+    return {
+        "mechanism": plan.privacy.mechanism,
+        "unit": plan.privacy.unit,
+        "adjacency": plan.privacy.adjacency,
+        "clip_norm": plan.privacy.clip_norm,
+        "sensitivity": plan.sensitivity,
+        "noise_multiplier": plan.event.noise_multiplier,
+    }
 
 
 _calibrate_sampled = lru_cache(calibrate_sampled)  # seconds; the same for every client and round of a federation

@@ -44,6 +44,10 @@ class Progress:
         """Say something once, on a line of its own (on a terminal, over the live line)."""
         self._write(f"\r\x1b[K{text}" if self._live else f"{text}\n")
 
+    def note(self, text: str) -> None:
+        """Say something that is to stay."""
+        self._write(f"{text}\n")
+
     def end(self) -> None:
         """Clear the live line."""
         if self._live:

@@ -5,8 +5,9 @@ from concurrent.futures import as_completed
 from typing import Any
 
 from client.privacy.accounting import epsilon
+from client.privacy.floor import noise_in_words
 from client.privacy.ledger import Ledger, events_of
-from exchange import keys
+from exchange import keys, tensors
 from exchange.errors import RunStopped
 from exchange.records import Finished, Metrics
 from exchange.spec import FederationSettings, NoPrivacy
@@ -112,4 +113,5 @@ def _accounts(federation: FederationFolder, run: RunFolder) -> dict[str, Any]:
                 "epsilon_budget": own.budget.epsilon,
                 "delta": own.budget.delta,
             }
-    return {"by_client": found}
+    dimension = tensors.count_floating(tensors.load(run.model.read_bytes()))
+    return {"by_client": found, "noise": noise_in_words(federation.settings, dimension)}

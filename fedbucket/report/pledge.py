@@ -44,6 +44,7 @@ class Pledge:
     statement: str
     private: bool = False
     meaning: str = ""
+    noise: str = ""
     warning: str = ""
     unit: str = ""
     summary: str = ""
@@ -66,6 +67,7 @@ def pledge(run: Run) -> Pledge:
         statement=f"{stated}, by {how}{clipped}." if stated else f"{how}{clipped}. {REFUSED}",
         private=True,
         meaning=_meaning(run.privacy) if stated else "",
+        noise=str(run.privacy.get("noise") or ""),
         warning=_warning(run),
         unit=_unit(run.privacy),
         summary=_summary(run, accounts),
