@@ -105,7 +105,6 @@ class LocalTraining:
             refuse_unknown_convexity(module, task.has_own_loss)
             return full_batch_steps(
                 module,
-                task.loss,
                 inputs,
                 targets,
                 learning_rate=train.learning_rate,

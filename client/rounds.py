@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 
 from client import consent
 from client.privacy.account import Account
-from client.privacy.ledger import ENTRY
+from client.privacy.ledger import ENTRY, check_releases
 from client.privacy.noise import Source
 from client.privacy.plan import Plan, make_plan
 from exchange import keys, tensors
@@ -28,7 +28,7 @@ from exchange.errors import AlreadyExists, BudgetExceeded, DifferentContent, Fed
 from exchange.events import ObjectCreated
 from exchange.public import final_reason, newest_model, open_model, read_settings
 from exchange.records import Metrics, Ticket, Withdrawal
-from exchange.spec import Agreement, ClientSettings, FederationSettings
+from exchange.spec import Agreement, ClientSettings, FederationSettings, NoPrivacy
 from exchange.stores import Store, exists, put
 
 log = logging.getLogger(__name__)
@@ -109,6 +109,7 @@ def train(client: Client, federation: str, round_: int, model_sha256: str | None
 
     Raises:
         ConsentRefused: the federation is outside what was agreed; nothing was created.
+        LedgerError: the privacy account is missing or was changed; nothing was released.
         TaskError: the task failed; the next event or sweep tries again.
     """
     parent = client.open_parent(consent.agreed(client.settings, federation))
@@ -116,7 +117,7 @@ def train(client: Client, federation: str, round_: int, model_sha256: str | None
     agreement = consent.check(client.settings, federation, settings)
     if not _open(parent, federation, round_):
         return
-    kept = _kept(client, federation, round_) or _answer(client, agreement, settings, round_, parent, model_sha256)
+    kept = _kept(client, settings, round_) or _answer(client, agreement, settings, round_, parent, model_sha256)
     if kept is not None:
         release, data = kept
         put(parent, str(keys.Update(federation, client.settings.id, round_, release.withdrawn)), data)
@@ -157,10 +158,12 @@ def _open(parent: Store, federation: str, round_: int) -> bool:
     return final_reason(open_model(parent, federation, round_)) is None
 
 
-def _kept(client: Client, federation: str, round_: int) -> tuple[keys.Release, bytes] | None:
-    """Return what is released for the round, if anything is."""
-    for release in (keys.Release(federation, round_), keys.Release(federation, round_, withdrawn=True)):
-        with suppress(NotFound):
+def _kept(client: Client, settings: FederationSettings, round_: int) -> tuple[keys.Release, bytes] | None:
+    """Return what is released for the round, if anything is; raises LedgerError if that is in no account."""
+    for release in (keys.Release(settings.name, round_), keys.Release(settings.name, round_, withdrawn=True)):
+        if exists(client.state, str(release)):
+            if not release.withdrawn and not isinstance(settings.privacy, NoPrivacy):
+                check_releases(client.state)
             return release, client.state.read(str(release), limit=_ANY_SIZE)
     return None
 

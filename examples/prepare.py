@@ -74,21 +74,32 @@ def federate(
         split: how the examples were dealt out, in words.
     """
     folder = out / "federation"
-    for sub in ("clients", "data"):
-        (folder / sub).mkdir(parents=True, exist_ok=True)
+    (folder / "clients").mkdir(parents=True, exist_ok=True)
     shutil.copy(example / "task.py", folder / "task.py")
+    (folder / "federation.toml").write_text(settings_toml(example, name, seed, epsilon, clients))
+    write_data(folder / "data", clients, test)
+    privacy = read_federation(folder / "federation.toml").privacy
+    for client in clients:
+        (folder / "clients" / f"{client}.toml").write_text(_client_toml(name, client, privacy))
+    (folder / "local.toml").write_text(f'test = "data/test.npz"\nsplit = "{split}"\n{BASELINE}')
+    fedbucket(["run", str(folder / "federation.toml"), "--out", str(out)])
+
+
+def settings_toml(example: Path, name: str, seed: int, epsilon: float | None, clients: dict[str, Data]) -> str:
+    """Return the federation.toml of the example in the folder `example` with these clients."""
     template = Template((example / ("without-privacy.toml" if epsilon is None else "federation.toml")).read_text())
     settings = template.substitute(name=name, seed=seed, epsilon=epsilon)
     for client, part in clients.items():
         settings += f'\n[[client]]\nid = "{client}"\nexamples = {len(part.targets)}\ninbox = "gs://{name}-{client}"\n'
-        np.savez(folder / "data" / f"{client}.npz", train_inputs=part.inputs, train_targets=part.targets)
-    (folder / "federation.toml").write_text(settings)
-    privacy = read_federation(folder / "federation.toml").privacy
-    for client in clients:
-        (folder / "clients" / f"{client}.toml").write_text(_client_toml(name, client, privacy))
-    np.savez(folder / "data" / "test.npz", test_inputs=test.inputs, test_targets=test.targets)
-    (folder / "local.toml").write_text(f'test = "data/test.npz"\nsplit = "{split}"\n{BASELINE}')
-    fedbucket(["run", str(folder / "federation.toml"), "--out", str(out)])
+    return settings
+
+
+def write_data(folder: Path, clients: dict[str, Data], test: Data) -> None:
+    """Write each client's examples to CLIENT.npz and the others to test.npz, as the examples' tasks read them."""
+    folder.mkdir(parents=True, exist_ok=True)
+    for client, part in clients.items():
+        np.savez(folder / f"{client}.npz", train_inputs=part.inputs, train_targets=part.targets)
+    np.savez(folder / "test.npz", test_inputs=test.inputs, test_targets=test.targets)
 
 
 def _client_toml(name: str, client: str, privacy: Privacy) -> str:

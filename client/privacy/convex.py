@@ -9,8 +9,8 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
+from torch.nn.functional import cross_entropy, linear
 
-from client.privacy.taps import Loss
 from exchange.errors import UnsupportedModel
 
 
@@ -20,7 +20,8 @@ def refuse_unknown_convexity(model: nn.Module, own_loss: bool) -> None:
     Args:
         own_loss: whether the task brings a loss of its own.
     """
-    if type(model) is not nn.Linear or own_loss:
+    own_weights = {name for name, _ in model.named_parameters()} - {"weight", "bias"}  # of weight_norm, for one
+    if type(model) is not nn.Linear or own_weights or own_loss:
         raise UnsupportedModel(
             "several full-batch steps with noise on their result need a convex loss, known here for one "
             'torch.nn.Linear under cross entropy only; take local_epochs = 1, or privacy.mechanism = "dp-sgd"'
@@ -28,24 +29,34 @@ def refuse_unknown_convexity(model: nn.Module, own_loss: bool) -> None:
 
 
 def full_batch_steps(
-    model: nn.Module, loss: Loss, inputs: Tensor, targets: Tensor, *, learning_rate: float, steps: int, declared: int
+    model: nn.Module, inputs: Tensor, targets: Tensor, *, learning_rate: float, steps: int, declared: int
 ) -> dict[str, NDArray[np.float64]]:
     """Return w_E − w_0 after `steps` full-batch steps, by name, float64: not private before its release.
 
-    Rows longer than 1 are scaled to length 1; rows that are not finite count as 0. A step divides by `declared`.
+    Rows longer than 1 are scaled to length 1; rows that are not finite count as 0. A step divides the sum of the rows'
+    cross entropies by `declared`: their mean would be over the rows that have a class, so that one row could move all.
 
     Args:
-        loss: the mean loss of a batch.
-        inputs, targets: at most `declared` rows.
+        model: what `refuse_unknown_convexity` lets pass.
+        inputs: shape (n, d), with n at most `declared`.
+        targets: the rows' classes, shape (n,).
+
+    Raises:
+        UnsupportedModel: other shapes, or targets that are no classes: their gradients would have no bound.
     """
+    if inputs.ndim != 2 or targets.ndim != 1 or targets.is_floating_point():
+        raise UnsupportedModel(
+            "several full-batch steps with noise on their result take one row of numbers and one class an example, got "
+            f"{inputs.ndim - 1} and {targets.ndim - 1} dimensions an example, targets in {targets.dtype}"
+        )
     rows = torch.where(inputs.isfinite().all(dim=1, keepdim=True), inputs, 0.0)
     rows = rows / rows.norm(dim=1, keepdim=True).clamp(min=1.0)
-    start = {name: parameter.detach().double().clone() for name, parameter in model.named_parameters()}
-    optimizer = torch.optim.SGD(model.parameters(), learning_rate)
+    parameters = dict(model.named_parameters())
+    start = {name: parameter.detach().double().clone() for name, parameter in parameters.items()}
+    optimizer = torch.optim.SGD(parameters.values(), learning_rate)
     for _ in range(steps):
         optimizer.zero_grad()
-        (loss(model(rows), targets) * (len(rows) / declared)).backward()  # type: ignore[no-untyped-call]
+        loss = cross_entropy(linear(rows, parameters["weight"], parameters.get("bias")), targets, reduction="sum")
+        (loss / declared).backward()  # type: ignore[no-untyped-call]
         optimizer.step()
-    return {
-        name: (parameter.detach().double() - start[name]).cpu().numpy() for name, parameter in model.named_parameters()
-    }
+    return {name: (parameter.detach().double() - start[name]).cpu().numpy() for name, parameter in parameters.items()}

@@ -12,6 +12,7 @@ What remains: the last bits of an example's float32 gradient can depend on the b
 kernels choose their order of summation), so that one example's absence can move the others by rounding.
 """
 
+import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
@@ -24,6 +25,8 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 from client.privacy.checks import count, positive
 from client.privacy.taps import Loss, Taps, find_layers
 from exchange.errors import UnsupportedModel
+
+log = logging.getLogger(__name__)
 
 DEFAULT_MICRO_BATCH = 64  # on CPUs the fastest for small networks: more leave the cache, fewer wait for Python
 _AIM = 1 - 2.0**-40  # below the clip norm by more than float64 rounds off: "at most C" holds for the numbers themselves
@@ -103,6 +106,8 @@ class ClippedGradients:
             stop = start + self._micro_batch
             gradients = self._gradients(parameters, inputs[start:stop], targets[start:stop])
             non_finite += _add_clipped(sums, gradients, self._target)
+        if non_finite:
+            log.warning("%d of %d examples count as 0: their gradients are not finite", non_finite, len(inputs))
         return ClippedSum(sums, non_finite)
 
     def _gradients(self, parameters: dict[str, Tensor], x: Tensor, y: Tensor) -> "list[_Dense | _Outer]":

@@ -1,5 +1,6 @@
 """From what was agreed to what is done in a round: which mechanism, how much noise, at which price."""
 
+import logging
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -24,6 +25,8 @@ from client.privacy.sensitivity import (
 )
 from exchange.errors import PrivacyError
 from exchange.spec import DpSgdPrivacy, FederationSettings, NoPrivacy, OrnsteinUhlenbeckPrivacy
+
+log = logging.getLogger(__name__)
 
 Difference = Mapping[str, NDArray[np.float64]]
 
@@ -56,7 +59,9 @@ class OuPlan:
             normals: `client.privacy.noise.system_normals` in production.
         """
         if self.privacy.unit == "client":
-            difference = clip_l2(difference, self.privacy.clip_norm).tensors
+            difference, _, finite = clip_l2(difference, self.privacy.clip_norm)
+            if not finite:
+                log.warning("the difference is not finite: it counts as 0")
         dimension = sum(tensor.size for tensor in difference.values())
         process = self._process(dimension)
         noised = release_tensors(difference, process.debiased_sd, normals)

@@ -22,12 +22,8 @@ HOSPITALS = {
 SPLIT = "five hospitals of different size (34 % to 8 % of the patients) and case mix (8 % to 90 % malignant)"
 
 
-@click.command()
-@click.option("--seed", default=0, show_default=True, help="Fixes the split, the initial weights and the batch order.")
-@privacy_options(epsilon=2.0)
-@click.option("--out", type=click.Path(path_type=Path), default=Path("runs/breast-cancer"), show_default=True)
-def main(seed: int, epsilon: float | None, out: Path) -> None:
-    """Train one diagnostic model over five hospitals, none of which shows its patients."""
+def dealt(seed: int) -> tuple[dict[str, Data], Data]:
+    """Return each hospital's examples, and those of the test set."""
     random = np.random.default_rng(seed)
     measurements, benign = load_breast_cancer(return_X_y=True)
     rest, reference = hold_out(Data(measurements, 1 - benign), REFERENCE_SHARE, random)
@@ -35,7 +31,16 @@ def main(seed: int, epsilon: float | None, out: Path) -> None:
     scaled = (rest.inputs - reference.inputs.mean(axis=0)) / reference.inputs.std(axis=0)
     train, test = hold_out(Data(scaled.astype(np.float32), rest.targets), TEST_SHARE / (1 - REFERENCE_SHARE), random)
     parts = case_mix(train.targets, list(HOSPITALS.values()), random)
-    clients = {name: train.part(part) for name, part in zip(HOSPITALS, parts, strict=True)}
+    return {name: train.part(part) for name, part in zip(HOSPITALS, parts, strict=True)}, test
+
+
+@click.command()
+@click.option("--seed", default=0, show_default=True, help="Fixes the split, the initial weights and the batch order.")
+@privacy_options(epsilon=2.0)
+@click.option("--out", type=click.Path(path_type=Path), default=Path("runs/breast-cancer"), show_default=True)
+def main(seed: int, epsilon: float | None, out: Path) -> None:
+    """Train one diagnostic model over five hospitals, none of which shows its patients."""
+    clients, test = dealt(seed)
     federate(Path(__file__).parent, out, "breast-cancer", seed, epsilon, clients, test, SPLIT)
 
 

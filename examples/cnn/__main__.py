@@ -14,18 +14,23 @@ TEST_SHARE = 0.25
 MEAN_INK, INK_SPREAD = 5, 8  # of 16; constants that all agree on, taken from nobody's data
 
 
+def dealt(seed: int) -> tuple[dict[str, Data], Data]:
+    """Return each client's examples, and those of the test set."""
+    random = np.random.default_rng(seed)
+    digits = load_digits()
+    images = ((digits.images[:, None] - MEAN_INK) / INK_SPREAD).astype(np.float32)
+    train, test = hold_out(Data(images, digits.target), TEST_SHARE, random)
+    parts = by_class(train.targets, CLIENTS, random, classes_each=5)
+    return {f"client-{number:02d}": train.part(part) for number, part in enumerate(parts, start=1)}, test
+
+
 @click.command()
 @click.option("--seed", default=0, show_default=True, help="Fixes the split, the initial weights and the batch order.")
 @privacy_options(epsilon=8.0)
 @click.option("--out", type=click.Path(path_type=Path), default=Path("runs/cnn"), show_default=True)
 def main(seed: int, epsilon: float | None, out: Path) -> None:
     """Train a convolutional network on images of digits over ten clients."""
-    random = np.random.default_rng(seed)
-    digits = load_digits()
-    images = ((digits.images[:, None] - MEAN_INK) / INK_SPREAD).astype(np.float32)
-    train, test = hold_out(Data(images, digits.target), TEST_SHARE, random)
-    parts = by_class(train.targets, CLIENTS, random, classes_each=5)
-    clients = {f"client-{number:02d}": train.part(part) for number, part in enumerate(parts, start=1)}
+    clients, test = dealt(seed)
     federate(
         Path(__file__).parent,
         out,

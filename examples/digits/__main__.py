@@ -28,6 +28,17 @@ def deal(split: str, labels: Labels, random: np.random.Generator) -> list[Indice
     return even(labels, CLIENTS, random)
 
 
+def dealt(seed: int, split: str = "by-class") -> tuple[dict[str, Data], Data]:
+    """Return each client's examples, and those of the test set."""
+    random = np.random.default_rng(seed)
+    pixels, labels = load_digits(return_X_y=True)
+    centred = pixels - MEAN_INK
+    images = centred / np.linalg.norm(centred, axis=1, keepdims=True)
+    train, test = hold_out(Data(images.astype(np.float32), labels), TEST_SHARE, random)
+    parts = deal(split, train.targets, random)
+    return {f"client-{number:02d}": train.part(part) for number, part in enumerate(parts, start=1)}, test
+
+
 @click.command()
 @click.option("--split", type=click.Choice(list(SPLITS)), default="by-class", show_default=True)
 @click.option("--seed", default=0, show_default=True, help="Fixes the split, the initial weights and the batch order.")
@@ -35,13 +46,7 @@ def deal(split: str, labels: Labels, random: np.random.Generator) -> list[Indice
 @click.option("--out", type=click.Path(path_type=Path), default=Path("runs/demo"), show_default=True)
 def main(split: str, seed: int, epsilon: float | None, out: Path) -> None:
     """Train one model of handwritten digits over ten clients, none of which shows its data."""
-    random = np.random.default_rng(seed)
-    pixels, labels = load_digits(return_X_y=True)
-    centred = pixels - MEAN_INK
-    images = centred / np.linalg.norm(centred, axis=1, keepdims=True)
-    train, test = hold_out(Data(images.astype(np.float32), labels), TEST_SHARE, random)
-    parts = deal(split, train.targets, random)
-    clients = {f"client-{number:02d}": train.part(part) for number, part in enumerate(parts, start=1)}
+    clients, test = dealt(seed, split)
     federate(Path(__file__).parent, out, "demo", seed, epsilon, clients, test, SPLITS[split])
 
 

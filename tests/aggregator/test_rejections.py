@@ -15,7 +15,7 @@ from exchange.errors import CohortUnreadable, VersionMismatch
 from tests.support.arithmetic import FIRST, file_of, mean, model_file, reference, trained, update_file
 from tests.support.buckets import contents
 from tests.support.federation import Federation
-from tests.support.settings import DEADLINE, federation_settings
+from tests.support.settings import DEADLINE, PRIVATE, federation_settings
 from tests.support.watched import WatchedStore
 
 GOOD = trained(FIRST, "birch", 0)
@@ -195,6 +195,38 @@ def test_the_sound_update_that_all_of_these_are_made_from_is_accepted():
 def test_metrics_that_are_not_numbers_by_name_are_rejected(metrics: str):
     federation = outcome(update_file(GOOD, "birch", 0, metrics=metrics), metrics={"share": "open"})
     assert assert_rejected(federation, "metadata")
+
+
+STATEMENT = {"mechanism": "ornstein-uhlenbeck", "unit": "client", "adjacency": "replace-one", "clip_norm": 1.0}
+
+
+@pytest.mark.parametrize(
+    ("statement", "detail"),
+    [
+        (None, "claims mechanism None, agreed is 'ornstein-uhlenbeck'"),
+        ("noise, plenty of it", "not JSON"),
+        ("[]", "claims mechanism None"),
+        ('"ornstein-uhlenbeck"', "claims mechanism None"),
+        (json.dumps(STATEMENT | {"mechanism": "none"}), "claims mechanism 'none'"),
+        (json.dumps(STATEMENT | {"unit": "example"}), "claims unit 'example', agreed is 'client'"),
+        (json.dumps(STATEMENT | {"adjacency": "add-or-remove"}), "claims adjacency 'add-or-remove'"),
+        (json.dumps(STATEMENT | {"clip_norm": 2.0}), "claims clip_norm 2.0, agreed is 1.0"),
+    ],
+    ids=lambda value: str(value)[:40],
+)
+def test_an_update_that_claims_another_privacy_than_agreed_is_rejected(statement: str | None, detail: str):
+    federation = Federation(federation_settings(privacy=PRIVATE)).start()
+    metadata = {} if statement is None else {"privacy": statement}
+    parent_rounds.record(federation.parent, federation.upload("birch", 0, update_file(GOOD, "birch", 0, **metadata)))
+    assert federation.receipt("birch", 0).code == "privacy"
+    assert detail in federation.receipt("birch", 0).detail
+
+
+def test_an_update_that_claims_the_privacy_that_was_agreed_is_accepted():
+    federation = Federation(federation_settings(privacy=PRIVATE)).start()
+    claim = json.dumps(STATEMENT | {"sigma": 3.0})
+    parent_rounds.record(federation.parent, federation.upload("birch", 0, update_file(GOOD, "birch", 0, privacy=claim)))
+    assert federation.receipt("birch", 0).outcome == "accepted"
 
 
 def test_the_norm_of_an_update_is_its_distance_from_the_global_model():

@@ -169,7 +169,9 @@ def test_dropout_drops_by_the_seed_while_it_trains_and_never_while_it_evaluates(
     assert not np.array_equal(result(1), result(2))
     assert not np.allclose(result(1), trained(squares))
     plain = evaluate(squares, started(), DATA, "cpu")
-    assert evaluate(squares, module(), DATA, "cpu") == plain
+    assert evaluate(squares, net := module(), DATA, "cpu") == plain
+    fit(squares, net, DATA, TrainSettings(learning_rate=RATE), 1, 3, "cpu")
+    assert np.array_equal(weights(net[1]), result(1))  # evaluation does not leave it off
 
 
 def test_buffers_follow_the_data_in_training_and_stay_in_evaluation(squares: Task):

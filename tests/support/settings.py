@@ -18,9 +18,19 @@ PRIVATE = {
 
 
 def federation_settings(
-    clients: Sequence[str] = CLIENTS, rounds: int = 3, quorum: int = 2, inboxes: bool = True, **sections: Any
+    clients: Sequence[str] = CLIENTS,
+    rounds: int = 3,
+    quorum: int = 2,
+    inboxes: bool | Sequence[str] = True,
+    **sections: Any,
 ) -> FederationSettings:
-    """Return the settings of the federation "orchard"; `sections` go over what is here, table by table."""
+    """Return the settings of the federation "orchard".
+
+    Args:
+        inboxes: whether clients have inboxes, or which.
+        sections: go over what is here, table by table.
+    """
+    with_inbox = inboxes if not isinstance(inboxes, bool) else clients if inboxes else ()
     content: dict[str, Any] = {
         "name": "orchard",
         "rounds": rounds,
@@ -28,7 +38,8 @@ def federation_settings(
         "train": {"learning_rate": 0.1},
         "privacy": {"mechanism": "none"},
         "client": [
-            {"id": client, "examples": EXAMPLES.get(client, 10)} | ({"inbox": f"gs://{client}"} if inboxes else {})
+            {"id": client, "examples": EXAMPLES.get(client, 10)}
+            | ({"inbox": f"gs://{client}"} if client in with_inbox else {})
             for client in clients
         ],
     }

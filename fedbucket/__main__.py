@@ -1,0 +1,5 @@
+"""`python -m fedbucket`: the command line."""
+
+from fedbucket.cli import main
+
+main()

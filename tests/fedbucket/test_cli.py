@@ -1,0 +1,200 @@
+"""The command line as a person meets it: every command is run as a program of its own."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from exchange import tensors
+from fedbucket import load
+
+ROUNDS = 4
+
+
+def fedbucket(*arguments: object, cwd: Path, status: int = 0) -> subprocess.CompletedProcess[str]:
+    """Run the command line in `cwd` and hold it to its exit status."""
+    command = [sys.executable, "-m", "fedbucket", *map(str, arguments)]
+    done = subprocess.run(command, cwd=cwd, capture_output=True, text=True, timeout=240, check=False)
+    assert done.returncode == status, f"status {done.returncode}\n{done.stdout}\n{done.stderr}"
+    assert "Traceback" not in done.stderr, done.stderr
+    return done
+
+
+def new_federation(folder: Path, **changes: str) -> Path:
+    """Write a federation with few rounds and without baselines; `changes` are texts to replace in federation.toml."""
+    fedbucket("new", "clinic", cwd=folder)
+    path = folder / "clinic" / "federation.toml"
+    text = path.read_text().replace("rounds = 20", f"rounds = {ROUNDS}")
+    for old, new in changes.items():
+        assert old in text
+        text = text.replace(old, new)
+    path.write_text(text)
+    local = folder / "clinic" / "local.toml"
+    local.write_text(local.read_text() + "baselines = false\n")
+    return path
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder in which a federation was made and run to its end, undisturbed."""
+    folder = tmp_path_factory.mktemp("finished")
+    fedbucket("run", new_federation(folder), cwd=folder)
+    return folder
+
+
+def model_of(run: Path) -> bytes:
+    return (run / "model.safetensors").read_bytes()
+
+
+def rounds_of(run: Path) -> list[dict[str, object]]:
+    return [json.loads(line) for line in (run / "rounds.jsonl").read_text().splitlines()]
+
+
+def test_a_run_leaves_what_the_readme_promises(finished: Path) -> None:
+    run = finished / "runs" / "clinic"
+    summary = json.loads((run / "summary.json").read_text())
+    assert summary["rounds"] == ROUNDS
+    assert summary["finished"] == {"reason": "rounds", "round": ROUNDS}
+    assert summary["clients"] == ["hospital-a", "hospital-b", "hospital-c"]
+    assert 0 < summary["federated_accuracy"] <= 1
+    assert [line["round"] for line in rounds_of(run)] == list(range(ROUNDS))
+    assert all(line["accuracy"] is not None and line["spans"] for line in rounds_of(run))
+    assert "clinic" in (run / "report.html").read_text()
+    stored = run / "buckets" / "parent" / "clinic" / "public" / "models" / f"{ROUNDS:06d}.safetensors"
+    assert stored.read_bytes() == model_of(run)
+
+
+def test_the_model_comes_back_as_a_torch_module(finished: Path) -> None:
+    module = load(finished / "runs" / "clinic" / "model.safetensors", finished / "clinic" / "task.py")
+    saved = tensors.load(model_of(finished / "runs" / "clinic"))
+    assert {name: tuple(value.shape) for name, value in module.state_dict().items()} == {
+        name: array.shape for name, array in saved.items()
+    }
+    assert not module.training
+
+
+def test_a_finished_run_is_not_run_again(finished: Path) -> None:
+    before = model_of(finished / "runs" / "clinic")
+    fedbucket("run", "clinic/federation.toml", cwd=finished)
+    assert model_of(finished / "runs" / "clinic") == before
+    assert len(rounds_of(finished / "runs" / "clinic")) == ROUNDS
+
+
+def test_status_verify_and_report_of_a_finished_run(finished: Path) -> None:
+    assert f"finished after {ROUNDS} rounds" in fedbucket("status", "clinic", cwd=finished).stdout
+    assert json.loads(fedbucket("status", "clinic", "--json", cwd=finished).stdout)["finished"] == "rounds"
+    assert f"{ROUNDS} rounds, 0 bad" in fedbucket("verify", "clinic", cwd=finished).stdout
+    (finished / "runs" / "clinic" / "report.html").unlink()
+    fedbucket("report", "runs/clinic", cwd=finished)
+    assert (finished / "runs" / "clinic" / "report.html").exists()
+
+
+def test_verify_finds_a_changed_model(finished: Path, tmp_path: Path) -> None:
+    subprocess.run(["cp", "-r", str(finished / "runs" / "clinic"), str(tmp_path / "copy")], check=True)
+    assert "0 bad" in fedbucket("verify", tmp_path / "copy", cwd=tmp_path).stdout  # a copy has other versions
+    model = tmp_path / "copy" / "buckets" / "parent" / "clinic" / "public" / "models" / "000002.safetensors"
+    data = bytearray(model.read_bytes())
+    data[-1] ^= 1
+    model.write_bytes(data)
+    found = json.loads(fedbucket("verify", tmp_path / "copy", "--json", cwd=tmp_path, status=1).stdout)
+    assert [row["round"] for row in found["rounds"] if row["verdict"] == "bad"] == [1, 2]
+
+
+def test_chaos_changes_no_byte_of_the_model(finished: Path) -> None:
+    fedbucket("run", "clinic/federation.toml", "--out", "runs/chaos", "--chaos", 7, cwd=finished)
+    assert model_of(finished / "runs" / "chaos") == model_of(finished / "runs" / "clinic")
+
+
+def test_a_killed_run_goes_on_to_the_same_bytes(finished: Path) -> None:
+    command = [sys.executable, "-m", "fedbucket", "run", "clinic/federation.toml", "--out", "runs/killed"]
+    models = finished / "runs" / "killed" / "buckets" / "parent" / "clinic" / "public" / "models"
+    for wanted in (1, 3):
+        process = subprocess.Popen(command, cwd=finished, stderr=subprocess.DEVNULL, stdout=subprocess.DEVNULL)
+        deadline = time.monotonic() + 120
+        while not (models.exists() and len(list(models.iterdir())) >= wanted) and time.monotonic() < deadline:
+            time.sleep(0.005)
+        os.kill(process.pid, signal.SIGKILL)
+        process.wait()
+    fedbucket("run", "clinic/federation.toml", "--out", "runs/killed", cwd=finished)
+    assert model_of(finished / "runs" / "killed") == model_of(finished / "runs" / "clinic")
+    assert [line["round"] for line in rounds_of(finished / "runs" / "killed")] == list(range(ROUNDS))
+
+
+def test_a_run_starts_from_given_weights(finished: Path) -> None:
+    given = finished / "runs" / "clinic" / "model.safetensors"
+    fedbucket("run", "clinic/federation.toml", "--out", "runs/init", "--init", given, cwd=finished)
+    first = finished / "runs" / "init" / "buckets" / "parent" / "clinic" / "public" / "models" / "000000.safetensors"
+    saved, started = tensors.load(given.read_bytes()), tensors.load(first.read_bytes())
+    assert all((saved[name] == started[name]).all() for name in saved)
+
+
+def test_other_settings_do_not_take_over_a_run(tmp_path: Path) -> None:
+    federation = new_federation(tmp_path)
+    fedbucket("run", federation, cwd=tmp_path)
+    federation.write_text(federation.read_text().replace("learning_rate = 0.5", "learning_rate = 0.25"))
+    assert "other settings" in fedbucket("run", federation, cwd=tmp_path, status=1).stderr
+
+
+def test_a_task_that_raises_is_named_and_the_run_goes_on_once_it_is_mended(tmp_path: Path) -> None:
+    federation = new_federation(tmp_path)
+    task = federation.parent / "task.py"
+    sound = task.read_text()
+    task.write_text(
+        sound.replace("    rows = np.loadtxt", '    raise RuntimeError("no such ward")\n    rows = np.loadtxt')
+    )
+    said = fedbucket("run", federation, cwd=tmp_path, status=1).stderr
+    assert "no such ward" in said
+    assert "task.py" in said
+    task.write_text(sound)
+    fedbucket("run", federation, cwd=tmp_path)
+    assert len(rounds_of(tmp_path / "runs" / "clinic")) == ROUNDS
+
+
+def test_a_client_that_pinned_other_settings_stops_the_run(tmp_path: Path) -> None:
+    federation = new_federation(tmp_path)
+    client = federation.parent / "clients" / "hospital-b.toml"
+    client.write_text(client.read_text().replace('# settings_sha256 = "…"  ', f'settings_sha256 = "{"0" * 64}" #'))
+    assert "hospital-b does not agree" in fedbucket("run", federation, cwd=tmp_path, status=1).stderr
+
+
+@pytest.mark.parametrize(
+    ("change", "named"),
+    [
+        ({"rounds = 4": "rounds = 0"}, "rounds"),
+        ({"quorum = 2 ": "quorum = 9 "}, "quorum"),
+        ({'mechanism = "none"': 'mechanism = "magic"'}, "mechanism"),
+        ({"[privacy]": "[secrecy]"}, "privacy"),
+        ({'id = "hospital-c"': 'id = "hospital-d"'}, "hospital-d"),
+    ],
+)
+def test_a_mistake_in_the_settings_is_named(tmp_path: Path, change: dict[str, str], named: str) -> None:
+    federation = new_federation(tmp_path, **change)
+    assert named in fedbucket("run", federation, cwd=tmp_path, status=1).stderr
+
+
+def test_what_is_not_there_is_said_without_a_traceback(tmp_path: Path) -> None:
+    assert "expected a run's folder" in fedbucket("status", "nothing", cwd=tmp_path, status=1).stderr
+    assert "does not exist" in fedbucket("run", "nothing.toml", cwd=tmp_path, status=2).stderr
+    assert "name" in fedbucket("new", "Not A Name", cwd=tmp_path, status=1).stderr
+    fedbucket("new", "twice", cwd=tmp_path)
+    assert "exists already" in fedbucket("new", "twice", cwd=tmp_path, status=1).stderr
+
+
+def test_settings_print_the_digest_that_clients_pin(finished: Path) -> None:
+    done = fedbucket("settings", "clinic/federation.toml", cwd=finished)
+    published = finished / "runs" / "clinic" / "buckets" / "parent" / "clinic" / "public" / "federation.json"
+    assert done.stdout == published.read_text()
+    assert (
+        done.stderr.strip()
+        == json.loads((finished / "runs" / "clinic" / "summary.json").read_text())["settings_sha256"]
+    )
+
+
+def test_every_command_has_help(tmp_path: Path) -> None:
+    for command in ([], ["run"], ["status"], ["verify"], ["report"], ["new"], ["settings"], ["privacy", "calibrate"]):
+        assert "Usage: " in fedbucket(*command, "--help", cwd=tmp_path).stdout
