@@ -121,7 +121,6 @@ class LocalTraining:
             steps=event.steps,
             learning_rate=train.learning_rate,
             declared_examples=self._entry(plan.settings).examples,
-            adjacency=plan.privacy.adjacency,
             optimizer=train.optimizer,
             momentum=train.momentum,
             proximal_mu=train.proximal_mu,

@@ -24,7 +24,7 @@ from client.privacy.noise import Source
 from client.privacy.plan import Plan, make_plan
 from exchange import keys, tensors
 from exchange.documents import Document, sha256
-from exchange.errors import AlreadyExists, BudgetExceeded, DifferentContent, FedbucketError, NotFound
+from exchange.errors import AlreadyExists, BudgetExceeded, DifferentContent, FedbucketError
 from exchange.events import ObjectCreated
 from exchange.public import final_reason, newest_model, open_model, read_settings
 from exchange.records import Metrics, Ticket, Withdrawal
@@ -117,7 +117,9 @@ def train(client: Client, federation: str, round_: int, model_sha256: str | None
     agreement = consent.check(client.settings, federation, settings)
     if not _open(parent, federation, round_):
         return
-    kept = _kept(client, settings, round_) or _answer(client, agreement, settings, round_, parent, model_sha256)
+    kept = _kept(client, settings, round_)
+    if kept is None and not _answered(client, parent, federation, round_):
+        kept = _answer(client, agreement, settings, round_, parent, model_sha256)
     if kept is not None:
         release, data = kept
         put(parent, str(keys.Update(federation, client.settings.id, round_, release.withdrawn)), data)
@@ -144,7 +146,7 @@ def _sweep_federation(client: Client, agreement: Agreement) -> None:
     newest = newest_model(parent, agreement.federation)
     if newest is None or not _open(parent, agreement.federation, newest):
         return
-    if exists(parent, str(keys.Update(agreement.federation, client.settings.id, newest))):
+    if _answered(client, parent, agreement.federation, newest):
         return
     ages = [info.age for info in client.state.list(keys.attempts(agreement.federation, newest))]
     if not ages or min(ages) >= client.time_limit:
@@ -156,6 +158,12 @@ def _open(parent: Store, federation: str, round_: int) -> bool:
     if newest_model(parent, federation) != round_ or exists(parent, str(keys.Finished(federation))):
         return False
     return final_reason(open_model(parent, federation, round_)) is None
+
+
+def _answered(client: Client, parent: Store, federation: str, round_: int) -> bool:
+    """Return whether the round has this client's answer, by whatever tool it was uploaded."""
+    answers = (keys.Update(federation, client.settings.id, round_, withdrawn) for withdrawn in (False, True))
+    return any(exists(parent, str(answer)) for answer in answers)
 
 
 def _kept(client: Client, settings: FederationSettings, round_: int) -> tuple[keys.Release, bytes] | None:

@@ -148,7 +148,8 @@ class DpSgdPrivacy(Document):
 
     mechanism: Literal["dp-sgd"]
     unit: Literal["example"] = "example"
-    adjacency: Literal["add-or-remove", "replace-one"] = "add-or-remove"
+    adjacency: Literal["add-or-remove"] = "add-or-remove"
+    """The one for which sampled steps have an exact account."""
     epsilon: Positive
     """ε of all rounds together, for one client's data."""
     delta: Share

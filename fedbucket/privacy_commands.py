@@ -3,7 +3,7 @@
 import json
 import os
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -16,9 +16,11 @@ from client.privacy.sensitivity import client_sensitivity, one_step_sensitivity
 from exchange.errors import SettingsError
 from exchange.spec import ClientSettings, read_client, read_federation
 from exchange.stores import Store, open_store
-from fedbucket.audit import Audited, audit_round
 from fedbucket.local.folder import RunFolder
 from fedbucket.terminal import plain_errors, run_path
+
+if TYPE_CHECKING:
+    from fedbucket.audit import Audited
 
 _FILE = click.Path(exists=True, dir_okay=False, path_type=Path)
 _LARGE_EPSILON = 10  # above, the guarantee says little: an attacker's odds may change by a factor of e^10
@@ -126,6 +128,8 @@ def audit_command(federation: Path, client: str | None, trials: int, confidence:
     Exit status 1 if the bound is above the claim: then the mechanism is broken. An audit never proves a claim.
     """
     with plain_errors():
+        from fedbucket.audit import audit_round  # half a second of statistics, which other commands need not wait for
+
         settings = read_federation(federation)
         found = audit_round(settings, client or settings.roster[0], trials, confidence, system_normals)
         click.echo(json.dumps(_audit(found), indent=2) if as_json else _audit_table(found, trials))
@@ -133,7 +137,7 @@ def audit_command(federation: Path, client: str | None, trials: int, confidence:
             raise SystemExit(1)
 
 
-def _audit(found: Audited) -> dict[str, Any]:
+def _audit(found: "Audited") -> dict[str, Any]:
     return {
         "unit": found.unit,
         "adjacency": found.adjacency,
@@ -145,7 +149,7 @@ def _audit(found: Audited) -> dict[str, Any]:
     }
 
 
-def _audit_table(found: Audited, trials: int) -> str:
+def _audit_table(found: "Audited", trials: int) -> str:
     unit = f"unit: one {found.unit}, {found.adjacency}; δ = {found.delta:g}"
     verdict = "the claim stands" if found.kept else "the claim is refuted: the mechanism is broken"
     return (

@@ -7,8 +7,7 @@ exactly √(Σ 1/z²)-GDP (Dong, Roth, Su, "Gaussian Differential Privacy", 2019
 
 Poisson-sampled steps (DP-SGD) have no such form and are composed numerically, rounded towards caution, as privacy loss
 distributions by dp-accounting. The relation there is add-or-remove throughout: the sensitivity is in z already, and
-dp-accounting's replace-one would double it a second time. Under replace-one a sampled step has z = sd/(2C), and its
-add-or-remove account bounds it from above (`SampledSteps`).
+dp-accounting's replace-one would double it a second time.
 """
 
 import math
@@ -17,7 +16,6 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 
-from scipy.optimize import brentq
 from scipy.special import log_ndtr
 
 from client.privacy.checks import count, inside_unit_interval, non_negative, positive, probability
@@ -45,11 +43,9 @@ class GaussianRelease:
 
 @dataclass(frozen=True)
 class SampledSteps:
-    """Steps of DP-SGD: in each, every example takes part with probability q, and noise of sd zΔ is put on the sum.
+    """Steps of DP-SGD: in each, every example takes part with probability q, and noise of sd zC is put on the sum.
 
-    Under add-or-remove Δ is the clip norm C. Under replace-one Δ = 2C, and the account that `epsilon` gives, made for
-    add-or-remove, bounds it from above: at one step by the advanced joint convexity of Balle, Barthe, Gaboardi (NeurIPS
-    2018, theorem 2); over many steps, against the pair (1−q)N(0, sd²) + qN(±C, sd²), wherever a test compares the two.
+    C is the clip norm. Neighbours differ by one example, added or removed; for replaced ones this is no account.
 
     Attributes:
         sampling_probability: q in (0, 1]; at 1 the steps are plain Gaussian releases.
@@ -186,6 +182,8 @@ def _log_delta(mu: float, epsilon: float) -> float:
 
 
 def _root(function: Callable[[float], float], lower: float, upper: float) -> float:
+    from scipy.optimize import brentq  # half a second, which a command that calibrates nothing need not wait for
+
     return float(brentq(function, lower, upper, xtol=1e-300, rtol=8.9e-16, maxiter=500))  # to the root's last bits
 
 

@@ -21,7 +21,6 @@ from client.privacy.checks import count, inside_unit_interval, non_negative, one
 from client.privacy.example_level import DEFAULT_MICRO_BATCH, ClippedGradients, clipped_gradient_sum
 from client.privacy.lattice import padded_sensitivity, release_tensors
 from client.privacy.noise import Source
-from client.privacy.sensitivity import Adjacency, example_sensitivity
 from client.privacy.taps import Loss
 
 
@@ -31,12 +30,11 @@ class DpSgd:
 
     Attributes:
         clip_norm: C > 0, the largest L2 norm of an example's gradient.
-        noise_multiplier: z > 0: the noise on the sum has sd zC under add-or-remove, 2zC under replace-one.
+        noise_multiplier: z > 0: the noise on the sum has sd zC. Neighbours differ by one example, added or removed.
         sampling_probability: q in (0, 1], with which each example takes part in a step, on its own.
         steps: how many, at least 1.
         learning_rate: η > 0.
         declared_examples: n, a constant: a step divides by qn.
-        adjacency: what neighbours are.
         optimizer: what is done with the noised gradient: post-processing.
         momentum: of "sgd", in [0, 1).
         proximal_mu: μ ≥ 0, the pull to the weights that training starts from.
@@ -52,14 +50,13 @@ class DpSgd:
     steps: int
     learning_rate: float
     declared_examples: int
-    adjacency: Adjacency = "add-or-remove"
     optimizer: Literal["sgd", "adam"] = "sgd"
     momentum: float = 0.0
     proximal_mu: float = 0.0
     micro_batch: int = DEFAULT_MICRO_BATCH
 
     def __post_init__(self) -> None:
-        example_sensitivity(self.clip_norm, self.adjacency)
+        positive("clip_norm", self.clip_norm)
         positive("noise_multiplier", self.noise_multiplier)
         probability("sampling_probability", self.sampling_probability)
         positive("learning_rate", self.learning_rate)
@@ -143,8 +140,7 @@ def _refuse_undeclared(inputs: Tensor, declared_examples: int) -> None:
 
 
 def _noise_sd(dimension: int, settings: DpSgd) -> float:
-    sensitivity = example_sensitivity(settings.clip_norm, settings.adjacency)
-    return settings.noise_multiplier * padded_sensitivity(sensitivity, settings.noise_multiplier, dimension)
+    return settings.noise_multiplier * padded_sensitivity(settings.clip_norm, settings.noise_multiplier, dimension)
 
 
 def _optimizer(parameters: list[nn.Parameter], settings: DpSgd) -> torch.optim.Optimizer:

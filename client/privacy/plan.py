@@ -19,7 +19,6 @@ from client.privacy.sensitivity import (
     SOFTMAX_LIPSCHITZ,
     SOFTMAX_SMOOTHNESS,
     client_sensitivity,
-    example_sensitivity,
     one_step_sensitivity,
     output_perturbation_sensitivity,
 )
@@ -159,8 +158,7 @@ def _dp_sgd_plan(settings: FederationSettings, privacy: DpSgdPrivacy) -> DpSgdPl
     rate = privacy.sampling_probability
     steps = max(1, round(settings.train.local_epochs / rate))
     multiplier = _calibrate_sampled(privacy.epsilon, privacy.delta, rate, steps * settings.rounds)
-    sensitivity = example_sensitivity(privacy.clip_norm, privacy.adjacency)
-    return DpSgdPlan(settings, privacy, SampledSteps(rate, multiplier, steps), sensitivity)
+    return DpSgdPlan(settings, privacy, SampledSteps(rate, multiplier, steps), sensitivity=privacy.clip_norm)
 
 
 def _difference_sensitivity(settings: FederationSettings, privacy: OrnsteinUhlenbeckPrivacy, client: str) -> float:

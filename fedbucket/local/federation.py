@@ -36,6 +36,7 @@ if TYPE_CHECKING:
     from fedbucket.local.workers import Outcome
 
 _PARENT = "parent"  # the name of the parent bucket in events; a client's bucket is named for its client
+_MAX_DEATHS = 20  # of workers in a row; one death ends all jobs that its pool had in hand
 _TIMER = 0.5  # seconds between two sweeps while there is nothing to do but wait
 
 
@@ -65,6 +66,7 @@ class LocalFederation:
         self._evaluating: dict[Future[Outcome], int] = {}
         self._answers: Counter[int] = Counter()
         self._timer_due = 0.0
+        self._deaths = 0
 
     def go(self, first_model: Callable[[], bytes]) -> None:
         """Run until the final model is there.
@@ -231,9 +233,14 @@ class LocalFederation:
     def _outcome(self, future: "Future[Outcome]") -> "Outcome | None":
         """Return what the job did; None if its worker died."""
         try:
-            return future.result()
-        except BrokenProcessPool:
+            outcome = future.result()
+        except BrokenProcessPool as error:
+            self._deaths += 1
+            if self._deaths > _MAX_DEATHS:
+                raise RunStopped("worker processes die one after the other, perhaps for want of memory") from error
             return None
+        self._deaths = 0
+        return outcome
 
     def _retry(self, delivery: Delivery, error: str) -> None:
         if delivery.attempt >= MAX_ATTEMPTS:

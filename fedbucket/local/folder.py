@@ -6,16 +6,19 @@ demo/task.py                  model and data, named by the clients' agreements
 demo/local.toml               optional: what only a run on one machine has (a test set that no client holds)
 
 runs/demo/buckets/parent/     the parent bucket, as plain files
-runs/demo/buckets/client-01/  a client's bucket for tickets
+runs/demo/buckets/inbox-client-01/    a client's bucket for tickets
 runs/demo/private/client-01/  a client's private state
 runs/demo/{summary.json,rounds.jsonl,model.safetensors,report.html}
 """
 
+import fcntl
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
 from exchange.documents import Document
-from exchange.errors import SettingsError
+from exchange.errors import RunStopped, SettingsError
 from exchange.spec import (
     ClientSettings,
     FederationSettings,
@@ -91,10 +94,23 @@ class RunFolder:
     def parent(self) -> FileStore:
         return FileStore(self.path / "buckets" / "parent")
 
-    def discard_unfinished(self) -> None:
-        """Remove what an interrupted process was writing when it died; for the one process that runs here."""
-        for path in self.path.glob(f"*/*/{TEMPORARY}/*"):
-            path.unlink()
+    @contextmanager
+    def alone(self) -> Iterator[None]:
+        """Be the one process that runs here, and remove what an earlier one was writing when it died.
+
+        Raises:
+            RunStopped: another process runs here.
+        """
+        with (self.path / ".running").open("w") as file:
+            try:
+                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)  # the system lets go of it when a process dies
+            except BlockingIOError as error:
+                raise RunStopped(
+                    f"{self.path}: another process runs this federation; wait for it, or end it"
+                ) from error
+            for path in self.path.glob(f"*/*/{TEMPORARY}/*"):
+                path.unlink()
+            yield
 
     def inbox(self, client: str) -> FileStore:
         """The bucket for the tickets of `client`."""

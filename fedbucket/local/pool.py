@@ -7,6 +7,7 @@ from multiprocessing import get_context
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self
 
+from exchange.errors import RunStopped
 from fedbucket.local.folder import FederationFolder, RunFolder
 
 if TYPE_CHECKING:
@@ -33,6 +34,14 @@ class Pool:
             self._executor = self._begin()
             return self._executor.submit(_attempt, method, *arguments)
 
+    def call(self, method: str, *arguments: Any) -> Any:
+        """Call a method of `workers.Worker`, and return what it returns.
+
+        Raises:
+            RunStopped: it failed, or its worker process died.
+        """
+        return value_of(self.submit(method, *arguments))
+
     def __enter__(self) -> Self:
         return self
 
@@ -44,6 +53,17 @@ class Pool:
     def _begin(self) -> ProcessPoolExecutor:
         # spawn: a fork of a process with threads may hang, and spawn is what every platform has.
         return ProcessPoolExecutor(self._size, get_context("spawn"), _begin_worker, self._arguments)
+
+
+def value_of(future: "Future[Outcome]") -> Any:
+    """Return what a job returned; raises RunStopped if it failed, or its worker process died."""
+    try:
+        outcome = future.result()
+    except BrokenProcessPool as error:
+        raise RunStopped("a worker process died; the same command goes on from here") from error
+    if outcome.error is not None:
+        raise RunStopped(outcome.error)
+    return outcome.value
 
 
 def _begin_worker(federation: FederationFolder, run: RunFolder) -> None:

@@ -8,13 +8,12 @@ from client.privacy.accounting import epsilon
 from client.privacy.floor import noise_in_words
 from client.privacy.ledger import Ledger, events_of
 from exchange import keys, tensors
-from exchange.errors import RunStopped
 from exchange.records import Finished, Metrics
 from exchange.spec import FederationSettings, NoPrivacy
 from fedbucket import report
 from fedbucket.local.folder import FederationFolder, RunFolder
 from fedbucket.local.journal import read_rounds
-from fedbucket.local.pool import Pool
+from fedbucket.local.pool import Pool, value_of
 from fedbucket.local.progress import Progress
 
 _POOLED = ""  # in baselines.json: the model trained on all data; no client bears an empty id
@@ -58,10 +57,7 @@ def _baselines(run: RunFolder, pool: Pool, roster: list[str], progress: Progress
     jobs[pool.submit("baseline", roster)] = _POOLED
     found = {}
     for number, future in enumerate(as_completed(jobs), start=1):
-        outcome = future.result()
-        if outcome.error is not None:
-            raise RunStopped(f"baseline {jobs[future] or 'pooled'}: {outcome.error}")
-        found[jobs[future]] = outcome.value
+        found[jobs[future]] = value_of(future)
         progress.say(f"for comparison: clients alone and pooled, {number}/{len(jobs)}")
     progress.end()
     run.baselines.write_text(json.dumps(found, indent=2, sort_keys=True))

@@ -1,7 +1,7 @@
 """`fedbucket run`: from federation.toml to a finished run folder."""
 
 from pathlib import Path
-from typing import Any, TextIO
+from typing import Any, TextIO, cast
 
 from exchange import tensors
 from exchange.errors import InvalidTensorFile, RunStopped
@@ -41,24 +41,15 @@ def run_federation(
     settings = folder.settings
     run = RunFolder((out or Path("runs") / settings.name).resolve())
     run.path.mkdir(parents=True, exist_ok=True)
-    run.discard_unfinished()
     progress = Progress(show, settings.rounds, len(settings.client))
     queue = Queue(Chaos(chaos) if chaos is not None else None)
-    with Pool(folder, run) as pool:
+    with run.alone(), Pool(folder, run) as pool:
 
         def first_model() -> bytes:
-            return _given_model(init, settings) if init else _initial_model(pool)
+            return _given_model(init, settings) if init else cast(bytes, pool.call("first_model"))
 
         LocalFederation(folder, run, pool, queue, progress).go(first_model)
         return run, write_results(folder, run, pool, progress)
-
-
-def _initial_model(pool: Pool) -> bytes:
-    outcome = pool.submit("first_model").result()
-    if outcome.error is not None:
-        raise RunStopped(outcome.error)
-    model: bytes = outcome.value
-    return model
 
 
 def _given_model(path: Path, settings: FederationSettings) -> bytes:

@@ -114,8 +114,19 @@ def test_a_withdrawal_stands(settings: FederationSettings):
     assert federation.learners["birch"].calls == []
 
 
-def test_an_upload_of_somebody_else_in_its_place_is_an_error():
+@both
+def test_a_round_that_another_tool_has_answered_for_the_client_costs_nothing(settings: FederationSettings):
+    federation = opened(settings)
+    federation.upload("birch", 0, b"from another machine")
+    federation.deliver(TICKET)
+    assert federation.learners["birch"].calls == []
+    assert not list(federation.states["birch"].list(keys.releases("orchard")))
+    assert federation.parent_bucket.read(UPDATE) == b"from another machine"
+
+
+def test_a_release_that_is_not_what_was_uploaded_in_its_place_is_an_error():
     federation = opened()
+    federation.states["birch"].create(RELEASE, b"what was released")
     federation.upload("birch", 0, b"from another machine")
     with pytest.raises(DifferentContent, match=UPDATE):
         federation.deliver(TICKET)

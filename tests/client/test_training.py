@@ -169,7 +169,8 @@ def test_dropout_drops_by_the_seed_while_it_trains_and_never_while_it_evaluates(
     assert not np.array_equal(result(1), result(2))
     assert not np.allclose(result(1), trained(squares))
     plain = evaluate(squares, started(), DATA, "cpu")
-    assert evaluate(squares, net := module(), DATA, "cpu") == plain
+    net = module()
+    assert evaluate(squares, net, DATA, "cpu") == plain
     fit(squares, net, DATA, TrainSettings(learning_rate=RATE), 1, 3, "cpu")
     assert np.array_equal(weights(net[1]), result(1))  # evaluation does not leave it off
 

@@ -140,16 +140,6 @@ def test_a_budget_below_what_the_accountant_can_show_is_refused():
         calibrate_sampled(1e-3, 1e-5, 0.1, 100_000)
 
 
-@pytest.mark.parametrize(
-    ("probability", "multiplier", "steps"),
-    [(0.1, 1.0, 200), (0.1, 2.0, 200), (0.01, 0.8, 10), (0.5, 1.0, 10), (0.9, 1.0, 10), (0.5, 2.0, 100)],
-)
-def test_twice_the_noise_covers_a_replaced_example(probability, multiplier, steps):
-    claimed = epsilon([SampledSteps(probability, multiplier, steps)], 1e-5)
-    replaced = poisson(probability, 2 * multiplier, steps)  # here dp-accounting takes the sensitivity as C
-    assert claimed >= pld_epsilon([replaced], 1e-5, dp_accounting.NeighboringRelation.REPLACE_ONE)
-
-
 BAD = [0, -1.0, math.nan, math.inf, "1"]
 
 

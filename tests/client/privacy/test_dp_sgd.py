@@ -83,10 +83,9 @@ def test_every_step_draws_its_own_sample_and_noise(generator):
     assert drawn == {"uniforms": 7 * 12, "normals": 7 * parameters}
 
 
-@pytest.mark.parametrize(("adjacency", "sd"), [("add-or-remove", 0.5), ("replace-one", 1.0)])
-def test_a_step_without_examples_is_noise_of_the_sd_that_is_paid_for(normals, adjacency, sd):
-    model = nn.Linear(100, 100, bias=False)
-    settings = replace(SETTINGS, adjacency=adjacency, learning_rate=10.0)
+def test_a_step_without_examples_is_noise_of_the_sd_that_is_paid_for(normals):
+    model, sd = nn.Linear(100, 100, bias=False), 0.5
+    settings = replace(SETTINGS, learning_rate=10.0)
     difference = run(model, torch.zeros(5, 100), torch.zeros(5).long(), settings, normals, nobody)
     assert difference["weight"].std() == pytest.approx(10.0 * sd / (0.25 * 40), rel=0.02)
     assert abs(difference["weight"].mean()) < 4 * 1.0 * sd / 100
@@ -233,7 +232,6 @@ def test_batch_statistics_are_refused(generator):
         {"steps": 0},
         {"learning_rate": math.inf},
         {"declared_examples": 1.5},
-        {"adjacency": "remove-one"},
         {"optimizer": "lbfgs"},
         {"momentum": 1.0},
         {"momentum": -0.1},
