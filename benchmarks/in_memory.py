@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import torch
+from torch.utils.data import TensorDataset
 
 from aggregator import rounds as parent_rounds
 from aggregator.rounds import Parent
@@ -61,6 +62,7 @@ class Dealt:
     seed: int
     folder: Path
     clients: dict[str, Data]
+    test: Data
 
     @property
     def task(self) -> Task:
@@ -74,9 +76,8 @@ class Dealt:
     def accuracy(self, model: torch.nn.Module) -> float:
         """Return the accuracy of `model` on the test set, which no client holds."""
         task = self.task
-        test = task.data(str(self.folder / "test.npz"), "test")
-        assert test is not None
-        return evaluate(task, model, test, "cpu")["accuracy"]
+        inputs, targets = (torch.from_numpy(part) for part in (self.test.inputs, self.test.targets))
+        return evaluate(task, model, TensorDataset(inputs, targets), "cpu")["accuracy"]
 
     def baseline(self, clients: list[str]) -> float:
         """Return the accuracy of one model trained to convergence, without noise, on the data of `clients`."""
@@ -99,7 +100,7 @@ def deal(example: Example, seed: int, folder: Path) -> Dealt:
     """Deal the example's data out and write them to `folder`."""
     clients, test = example.dealt(seed)
     write_data(folder, clients, test)
-    return Dealt(example, seed, folder, clients)
+    return Dealt(example, seed, folder, clients, test)
 
 
 def run(settings: FederationSettings, task: Task, data: dict[str, str]) -> bytes:

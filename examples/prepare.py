@@ -42,6 +42,9 @@ class Data:
     inputs: NDArray[Any]
     targets: Labels
 
+    def __len__(self) -> int:
+        return len(self.targets)
+
     def part(self, indices: Indices) -> "Data":
         """Return some of the examples."""
         return Data(self.inputs[indices], self.targets[indices])
