@@ -15,9 +15,9 @@ from client.privacy.dp_sgd import DpSgd, dp_sgd, one_step
 from client.privacy.example_level import refuse_batch_statistics
 from client.privacy.noise import Source
 from client.privacy.plan import Difference, Plan
-from client.rounds import Learned
 from client.task import Task, load_task
 from client.training import count_correct, derive_seed, evaluate, fit, stacked
+from client.update import Learned
 from client.weights import floating, load_into, model_file
 from exchange.errors import TaskError
 from exchange.records import Metrics

@@ -7,48 +7,30 @@ What was once released for a round is what is uploaded for it, however often thi
 is durable before the noised result is kept, and that is kept and read back before it leaves.
 """
 
-import json
 import logging
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from contextlib import suppress
-from dataclasses import dataclass, field
-from typing import Any, Protocol
-
-import numpy as np
-from numpy.typing import NDArray
+from dataclasses import dataclass
+from typing import Protocol
 
 from client import consent
 from client.privacy.account import Account
-from client.privacy.ledger import ENTRY, check_releases
+from client.privacy.ledger import check_releases
 from client.privacy.noise import Source
 from client.privacy.plan import Plan, make_plan
-from exchange import keys, tensors
+from client.update import Learned, update_file
+from exchange import keys
 from exchange.documents import Document, sha256
 from exchange.errors import AlreadyExists, BudgetExceeded, DifferentContent, FedbucketError
 from exchange.events import ObjectCreated
 from exchange.public import final_reason, newest_model, open_model, read_settings
-from exchange.records import Metrics, Ticket, Withdrawal
+from exchange.records import Ticket, Withdrawal
 from exchange.spec import Agreement, ClientSettings, FederationSettings, NoPrivacy
 from exchange.stores import Store, exists, put
 
 log = logging.getLogger(__name__)
 
 _ANY_SIZE = 2**62  # a model is as large as the parties agreed to make it
-
-
-@dataclass(frozen=True)
-class Learned:
-    """What local training found.
-
-    Attributes:
-        difference: u = local − global by tensor, float64, in the model's shapes; tensors left out have not moved.
-        metrics: the global model's, on the client's own validation split; empty unless they are shared openly.
-        correct: how many of the validation examples the global model gets right; None unless that is shared with noise.
-    """
-
-    difference: Mapping[str, NDArray[np.float64]]
-    metrics: Metrics = field(default_factory=dict)
-    correct: int | None = None
 
 
 class Learn(Protocol):
@@ -195,7 +177,7 @@ def _answer(
         learned = client.learn(agreement, settings, round_, model, plan)
         if not _open(parent, settings.name, round_):
             return None  # what was learned is dropped: nothing of it was kept
-        update = _update(client, account, settings.name, round_, model, learned)
+        update = update_file(client.settings.id, client.normals, account, settings.name, round_, model, learned)
     except BudgetExceeded as error:
         log.error(
             "BudgetExceeded: %s withdraws from round %d of %s: %s", client.settings.id, round_, settings.name, error
@@ -203,32 +185,6 @@ def _answer(
         withdrawal = Withdrawal(federation=settings.name, round=round_, client=client.settings.id)
         return _keep(client, keys.Release(settings.name, round_, withdrawn=True), withdrawal.to_bytes())
     return _keep(client, keys.Release(settings.name, round_), update)
-
-
-def _update(
-    client: Client, account: Account | None, federation: str, round_: int, model: bytes, learned: Learned
-) -> bytes:
-    """Return the weight file to upload: the global model and the difference, noised once that is paid for."""
-    metadata = {"federation": federation, "round": str(round_), "client": client.settings.id}
-    metrics, difference = learned.metrics, learned.difference
-    if account is not None:
-        metadata[ENTRY] = account.charge()
-        difference, statement = account.plan.release(difference, client.normals)
-        metadata["privacy"] = json.dumps(statement | account.spent(), sort_keys=True)
-        if learned.correct is not None:
-            metrics = {"accuracy": account.accuracy(learned.correct, client.normals)}
-    if metrics:
-        metadata["metrics"] = json.dumps(metrics, sort_keys=True)
-    return tensors.dump(_moved(tensors.load(model), difference), metadata)
-
-
-def _moved(model: Mapping[str, NDArray[Any]], difference: Mapping[str, NDArray[np.float64]]) -> dict[str, NDArray[Any]]:
-    """Return the floating tensors of `model` plus `difference`, in the model's dtypes: rounded once, last."""
-    floating = {name: tensor for name, tensor in model.items() if np.issubdtype(tensor.dtype, np.floating)}
-    return {
-        name: (tensor.astype(np.float64) + difference.get(name, 0.0)).astype(tensor.dtype)
-        for name, tensor in floating.items()
-    }
 
 
 def _begin_attempt(client: Client, federation: str, round_: int) -> None:

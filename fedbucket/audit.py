@@ -18,7 +18,8 @@ from client.privacy.audit import AuditResult, audit
 from client.privacy.ledger import Ledger
 from client.privacy.noise import Source
 from client.privacy.plan import Plan, make_plan
-from client.rounds import Client, Learned
+from client.rounds import Client
+from client.update import Learned
 from exchange import keys, tensors
 from exchange.errors import SettingsError
 from exchange.spec import Agreement, Budget, ClientSettings, FederationSettings, OrnsteinUhlenbeckPrivacy

@@ -11,7 +11,7 @@ import torch
 from aggregator.rounds import start
 from client import rounds as client_rounds
 from client.learn import LocalTraining, data_source, initial_model
-from client.rounds import Learned
+from client.update import Learned
 from exchange import tensors
 from exchange.errors import TaskError
 from exchange.spec import FederationSettings

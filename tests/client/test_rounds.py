@@ -8,7 +8,8 @@ import pytest
 
 from aggregator import rounds as parent_rounds
 from client import rounds as client_rounds
-from client.rounds import Client, Learned
+from client.rounds import Client
+from client.update import Learned
 from exchange import keys, tensors
 from exchange.errors import DifferentContent, InvalidDocument, LedgerError, StoreUnavailable, TaskError
 from exchange.events import ObjectCreated

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from client.rounds import Learned
+from client.update import Learned
 from exchange import tensors
 from exchange.records import Metrics
 from exchange.spec import Agreement, FederationSettings

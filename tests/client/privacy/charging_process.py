@@ -1,7 +1,7 @@
 """Another process that charges the account of a data set: `python -m tests.client.privacy.charging_process URL EPSILON
 ROUND…`.
 
-It says on standard output that it is ready, goes on when its standard input ends, and prints the rounds that it paid for.
+It says on standard output that it is ready, goes on when its standard input ends, and prints the rounds that are paid.
 """
 
 import json

@@ -1,0 +1,64 @@
+"""From TOML, or the environment, to settings; every mistake is named."""
+
+import json
+import re
+import tomllib
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, TypeVar
+
+from pydantic import ValidationError
+
+from exchange.documents import Document, problems
+from exchange.errors import SettingsError
+from exchange.spec.client import ClientSettings
+from exchange.spec.federation import FederationSettings
+
+_Settings = TypeVar("_Settings", bound=Document)
+
+
+def check_identifier(name: str) -> None:
+    """Raise SettingsError unless `name` can be the name of a federation or a client."""
+    if len(name) > 63 or not re.fullmatch(FEDERATION, name, re.ASCII):
+        raise SettingsError("name", [f"expected 1 to 63 lower-case letters, digits and inner hyphens, got {name!r}"])
+
+
+def read_federation(path: Path) -> FederationSettings:
+    """Return the settings in federation.toml; raises SettingsError with every mistake."""
+    return validate(FederationSettings, read_toml(path), str(path))
+
+
+def read_client(path: Path) -> ClientSettings:
+    """Return the settings in client.toml; raises SettingsError with every mistake."""
+    return validate(ClientSettings, read_toml(path), str(path))
+
+
+def client_from_environment(environment: Mapping[str, str]) -> ClientSettings:
+    """Return the settings in FEDBUCKET_CLIENT, the text of a client.toml; raises SettingsError with every mistake."""
+    if (text := environment.get("FEDBUCKET_CLIENT")) is None:
+        raise SettingsError("environment", ["FEDBUCKET_CLIENT: expected the text of a client.toml, got nothing"])
+    return validate(ClientSettings, _parse_toml(text, "FEDBUCKET_CLIENT"), "FEDBUCKET_CLIENT")
+
+
+def validate(kind: type[_Settings], content: Mapping[str, Any], source: str) -> _Settings:
+    """Return `content` as `kind`; raises SettingsError with every mistake, said to be in `source`."""
+    try:
+        # By way of JSON, so that TOML and JSON settings are held to the same, strict, types.
+        return kind.model_validate_json(json.dumps(content, default=str))
+    except ValidationError as error:
+        raise SettingsError(source, problems(error, content)) from error
+
+
+def read_toml(path: Path) -> dict[str, Any]:
+    """Return the content of a TOML file; raises SettingsError."""
+    try:
+        return _parse_toml(path.read_text(encoding="utf-8"), str(path))
+    except (OSError, UnicodeDecodeError) as error:
+        raise SettingsError(str(path), [f"cannot be read: {error}"]) from error
+
+
+def _parse_toml(text: str, source: str) -> dict[str, Any]:
+    try:
+        return tomllib.loads(text)
+    except tomllib.TOMLDecodeError as error:
+        raise SettingsError(source, [f"not TOML: {error}"]) from error
