@@ -11,6 +11,7 @@ from pydantic import ValidationError
 
 from exchange.documents import Document, problems
 from exchange.errors import SettingsError
+from exchange.keys import FEDERATION
 from exchange.spec.client import ClientSettings
 from exchange.spec.federation import FederationSettings
 
