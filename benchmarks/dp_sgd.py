@@ -16,16 +16,14 @@ import resource
 import statistics
 import subprocess
 import sys
-import sysconfig
 import time
-import venv
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import click
 
-PEER = ("opacus==1.6.0", "opt-einsum==3.4.0")
+from benchmarks.environments import opacus_python
 
 
 def digits() -> tuple[Any, tuple[int, ...]]:
@@ -133,19 +131,6 @@ def work(library: str, network: str, threads: int, seconds: float) -> dict[str, 
     }
 
 
-def peer_python(cache: Path) -> Path:
-    """Return the interpreter of an environment with Opacus and with this environment's torch, made if it is missing."""
-    home = cache / "opacus-1.6"
-    python = home / "bin" / "python"
-    if not (home / "ready").exists():
-        venv.create(home, with_pip=True, clear=True)
-        site = next((home / "lib").glob("python*/site-packages"))
-        (site / "borrowed.pth").write_text(sysconfig.get_path("purelib") + "\n")
-        subprocess.run([python, "-m", "pip", "install", "--quiet", "--no-deps", *PEER], check=True)
-        (home / "ready").touch()
-    return python
-
-
 def measure(python: Path | str, library: str, network: str, threads: int, seconds: float) -> dict[str, float]:
     """Return `work` of a fresh process."""
     command = [str(python), "-W", "ignore", __file__, "--worker", library, "--network", network]
@@ -186,7 +171,7 @@ def main(
     if worker:
         print(json.dumps(work(worker, networks[0], threads, seconds)))
         return
-    peer = peer_python(cache.resolve())
+    peer = opacus_python(cache)
     rows, ratio = [], {}
     for network in networks:
         runs: dict[str, list[dict[str, float]]] = {"fedbucket": [], "opacus": []}

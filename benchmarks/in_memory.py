@@ -24,7 +24,6 @@ from client.training import evaluate
 from client.weights import load_into
 from examples.prepare import BASELINE, Data, settings_toml, write_data
 from exchange import keys
-from exchange.records import Finished
 from exchange.spec import (
     Agreement,
     Budget,
@@ -88,8 +87,16 @@ class Dealt:
 
     def federated(self, settings: FederationSettings) -> float:
         """Return the accuracy of the last model of a whole run."""
+        return self.accuracy_of(self.models(settings)[-1])
+
+    def models(self, settings: FederationSettings) -> list[bytes]:
+        """Return the global models of a whole run, model 0 first."""
+        return run(settings, self.task, {client: self._data(client) for client in self.clients})
+
+    def accuracy_of(self, file: bytes) -> float:
+        """Return the `accuracy` of a weight file."""
         model = self.task.model(0)
-        load_into(model, run(settings, self.task, {client: self._data(client) for client in self.clients}))
+        load_into(model, file)
         return self.accuracy(model)
 
     def _data(self, client: str) -> str:
@@ -103,8 +110,8 @@ def deal(example: Example, seed: int, folder: Path) -> Dealt:
     return Dealt(example, seed, folder, clients, test)
 
 
-def run(settings: FederationSettings, task: Task, data: dict[str, str]) -> bytes:
-    """Run a federation to its end and return its last model.
+def run(settings: FederationSettings, task: Task, data: dict[str, str]) -> list[bytes]:
+    """Run a federation to its end and return its global models, model 0 first.
 
     Args:
         data: each client's file.
@@ -112,14 +119,12 @@ def run(settings: FederationSettings, task: Task, data: dict[str, str]) -> bytes
     parent, inboxes = MemoryStore(lambda: 0.0), MemoryStore(lambda: 0.0)
     clients = [_client(settings, name, task, data[name], parent) for name in settings.roster]
     parent_rounds.start(parent, settings, initial_model(task, settings))
-    finished = str(keys.Finished(settings.name))
-    for turn in range(settings.rounds + 1):
+    for turn in range(settings.rounds + 1):  # one more, in which the parent says that it is over
         for client in clients:
             client_rounds.sweep(client)
         parent_rounds.sweep(Parent(parent, lambda _: inboxes, time_limit=0), f"timer:{turn}")
-        if exists(parent, finished):
-            break
-    return parent.read(Finished.from_bytes(parent.read(finished), finished).model)
+    assert exists(parent, str(keys.Finished(settings.name)))
+    return [parent.read(info.key) for info in parent.list(keys.models(settings.name))]
 
 
 def _client(settings: FederationSettings, name: str, task: Task, data: str, parent: MemoryStore) -> Client:

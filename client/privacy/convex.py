@@ -35,6 +35,7 @@ def full_batch_steps(
 
     Rows longer than 1 are scaled to length 1; rows that are not finite count as 0. A step divides the sum of the rows'
     cross entropies by `declared`: their mean would be over the rows that have a class, so that one row could move all.
+    The steps are taken in float64: what float32 rounds off can be more than one example may move. The model stays.
 
     Args:
         model: what `refuse_unknown_convexity` lets pass.
@@ -49,14 +50,15 @@ def full_batch_steps(
             "several full-batch steps with noise on their result take one row of numbers and one class an example, got "
             f"{inputs.ndim - 1} and {targets.ndim - 1} dimensions an example, targets in {targets.dtype}"
         )
-    rows = torch.where(inputs.isfinite().all(dim=1, keepdim=True), inputs, 0.0)
-    rows = rows / rows.norm(dim=1, keepdim=True).clamp(min=1.0)
+    rows = torch.where(inputs.isfinite().all(dim=1, keepdim=True), inputs, 0.0).double()
+    rows /= rows.norm(dim=1, keepdim=True).clamp(min=1.0)
     parameters = dict(model.named_parameters())
-    start = {name: parameter.detach().double().clone() for name, parameter in parameters.items()}
-    optimizer = torch.optim.SGD(parameters.values(), learning_rate)
+    start = {name: parameter.detach().double() for name, parameter in parameters.items()}
+    weights = {name: start[name].clone().requires_grad_(parameters[name].requires_grad) for name in start}
+    optimizer = torch.optim.SGD(weights.values(), learning_rate)
     for _ in range(steps):
         optimizer.zero_grad()
-        loss = cross_entropy(linear(rows, parameters["weight"], parameters.get("bias")), targets, reduction="sum")
+        loss = cross_entropy(linear(rows, weights["weight"], weights.get("bias")), targets, reduction="sum")
         (loss / declared).backward()  # type: ignore[no-untyped-call]
         optimizer.step()
-    return {name: (parameter.detach().double() - start[name]).cpu().numpy() for name, parameter in parameters.items()}
+    return {name: (tensor.detach() - start[name]).cpu().numpy() for name, tensor in weights.items()}

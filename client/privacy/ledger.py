@@ -218,14 +218,16 @@ def check_releases(state: Store) -> None:
 
     The newest release of each federation is enough: entries are lost from the end first.
     """
-    known = {sha256(state.read(info.key)) for info in state.list(keys.LEDGERS)}
+    named = {}
     for federation in state.folders():
         releases = [info.key for info in state.list(keys.releases(federation)) if info.key.endswith(".safetensors")]
-        if not releases:
-            continue
-        named = open_weights(state, releases[-1]).layout.metadata.get(ENTRY)
-        if named is not None and named not in known:
+        if releases:
+            named[releases[-1]] = open_weights(state, releases[-1]).layout.metadata.get(ENTRY)
+    # The entries last: whoever releases something meanwhile has charged it before.
+    known = {sha256(state.read(info.key)) for info in state.list(keys.LEDGERS)}
+    for release, entry in named.items():
+        if entry is not None and entry not in known:
             raise LedgerError(
-                f"{releases[-1]} in {state.url} was released under the ledger entry {named}, which is in no account; "
+                f"{release} in {state.url} was released under the ledger entry {entry}, which is in no account; "
                 "restore the account: nothing is released without it"
             )

@@ -6,7 +6,7 @@ run that was interrupted, at any point and however rudely, goes on where it was.
 
 import os
 import time
-from collections import Counter
+from collections import defaultdict
 from collections.abc import Callable
 from concurrent.futures import FIRST_COMPLETED, Future, wait
 from concurrent.futures.process import BrokenProcessPool
@@ -64,7 +64,7 @@ class LocalFederation:
         self._journal = Journal(run.rounds, run.parent, self._settings, time.time())
         self._working: dict[Future[Outcome], Delivery | None] = {}
         self._evaluating: dict[Future[Outcome], int] = {}
-        self._answers: Counter[int] = Counter()
+        self._answers: defaultdict[int, set[str]] = defaultdict(set)
         self._timer_due = 0.0
         self._deaths = 0
 
@@ -155,8 +155,8 @@ class LocalFederation:
         match keys.parse(key):
             case keys.Model(_, round_) if round_ > 0:
                 self._round_made(round_ - 1)
-            case keys.Receipt(_, round_, _):
-                self._answers[round_] += 1
+            case keys.Receipt(_, round_, client):
+                self._answers[round_].add(client)
                 self._progress.answered(round_, self._answers[round_])
 
     def _round_made(self, round_: int) -> None:

@@ -1,9 +1,11 @@
 """One live line on a terminal; a line a round where there is none."""
 
 import time
+from collections.abc import Collection, Sequence
 from typing import TextIO
 
 _REFRESH = 0.1  # seconds between two drawings of the line
+_DOTS = 20  # clients, of which each still has a dot of its own in the line
 
 
 class Progress:
@@ -12,26 +14,27 @@ class Progress:
     Args:
         out: where to; None says nothing.
         rounds: how many the settings allow.
-        clients: how many are on the roster.
+        roster: all clients, in the order in which the line shows them.
     """
 
-    def __init__(self, out: TextIO | None, rounds: int, clients: int) -> None:
+    def __init__(self, out: TextIO | None, rounds: int, roster: Sequence[str]) -> None:
         self._out = out
         self._live = out is not None and out.isatty()
         self._rounds = rounds
-        self._clients = clients
+        self._roster = roster
         self._first: tuple[int, float] | None = None
         self._accuracy: float | None = None
         self._drawn = 0.0
 
-    def answered(self, round_: int, count: int) -> None:
-        """A client has answered, or the round has opened."""
+    def answered(self, round_: int, clients: Collection[str]) -> None:
+        """So many clients have answered by now."""
         now = time.monotonic()
         self._first = self._first or (round_, now)
         if self._live and now - self._drawn > _REFRESH:
             self._drawn = now
-            bar = "●" * count + "○" * (self._clients - count) if self._clients <= 20 else ""
-            answered = f"{bar} {count}/{self._clients} answered"
+            dots = "".join("●" if client in clients else "○" for client in self._roster)
+            shown = f"{dots} " if len(dots) <= _DOTS else ""
+            answered = f"{shown}{len(clients)}/{len(self._roster)} answered"
             self._write(f"\r\x1b[Kround {round_} ({round_ + 1}/{self._rounds})  {answered}{self._tail(round_, now)}")
 
     def evaluated(self, round_: int, accuracy: float | None) -> None:

@@ -41,7 +41,7 @@ def run_federation(
     settings = folder.settings
     run = RunFolder((out or Path("runs") / settings.name).resolve())
     run.path.mkdir(parents=True, exist_ok=True)
-    progress = Progress(show, settings.rounds, len(settings.client))
+    progress = Progress(show, settings.rounds, settings.roster)
     queue = Queue(Chaos(chaos) if chaos is not None else None)
     with run.alone(), Pool(folder, run) as pool:
 

@@ -4,6 +4,7 @@ other or by all of it; and some random interleavings."""
 from collections.abc import Callable
 from functools import partial
 from random import Random
+from typing import Any
 
 import pytest
 
@@ -16,7 +17,7 @@ from exchange.stores import exists
 from tests.support.arithmetic import FIRST, reference, trained, update_file
 from tests.support.buckets import contents
 from tests.support.federation import TIME_LIMIT, Federation
-from tests.support.settings import DEADLINE, federation_settings
+from tests.support.settings import DEADLINE, PRIVATE, federation_settings
 from tests.support.turns import Chooser, Turns, interruptions
 from tests.support.watched import WatchedStore
 
@@ -254,18 +255,22 @@ def test_two_publishers_make_one_ticket_each():
         assert [len(federation.tickets(client)) for client in PAIR] == [1, 1]
 
 
-@pytest.mark.parametrize("inboxes", [True, False])
-def test_two_trainings_for_one_round_release_one_result(inboxes: bool):
+@pytest.mark.parametrize(
+    "settings",
+    [{}, {"inboxes": False}, {"privacy": PRIVATE}],
+    ids=["by-ticket", "by-timer", "noised"],
+)
+def test_two_trainings_for_one_round_release_one_result_and_pay_once(settings: dict[str, Any]):
     ticket = ObjectCreated("alder", "orchard/inbox/000000.json", "alder:orchard/inbox/000000.json")
 
     def prepare() -> Federation:
-        federation = Federation(federation_settings(PAIR, rounds=1, inboxes=inboxes), noisy=True).start()
-        if inboxes:
+        federation = Federation(federation_settings(PAIR, rounds=1, **settings), noisy=True).start()
+        if federation.inboxes:
             federation.deliver_until(keys.Ticket("orchard", 0))
         return federation
 
     def train(federation: Federation) -> None:
-        federation.deliver(ticket) if inboxes else federation.sweep_client("alder")
+        federation.deliver(ticket) if federation.inboxes else federation.sweep_client("alder")
 
     trained_twice = 0
     for choose in schedules(prepare, train, train):

@@ -114,14 +114,19 @@ def test_metrics_are_those_of_the_global_model_on_the_validation_split(tmp_path:
     assert learned(tmp_path, settings).metrics == {"accuracy": pytest.approx(accuracy)}
 
 
-def test_metrics_that_nobody_agreed_to_share_are_not_even_computed(tmp_path: Path):
+def test_what_nobody_agreed_to_share_is_not_even_looked_at(tmp_path: Path):
     write_data(tmp_path / "own.npz")
-    broken = "def metrics(output, target): raise AssertionError"
-    write_task(tmp_path, broken)
-    settings = federation_settings()
-    agreement = client_settings("birch", settings).agreement[0]
-    first = initial_model(task(tmp_path, broken), settings)
-    assert learning(tmp_path, settings)(agreement, settings, 0, first, None).metrics == {}
+    shy = """
+        whole = data
+
+        def data(source, split):
+            assert split == "train"
+            return whole(source, split)
+        """
+    first = initial_model(task(tmp_path, shy), federation_settings())
+    agreement = client_settings("birch", federation_settings()).agreement[0]
+    found = learning(tmp_path, federation_settings())(agreement, federation_settings(), 0, first, None)
+    assert (found.metrics, found.correct) == ({}, None)
 
 
 def test_without_a_validation_split_nothing_is_shared(tmp_path: Path):

@@ -18,6 +18,7 @@ from tests.support.arithmetic import FIRST, trained, update_file
 from tests.support.buckets import Bucket, contents
 from tests.support.federation import TIME_LIMIT, Federation
 from tests.support.settings import DEADLINE, PRIVATE, client_settings, federation_settings
+from tests.support.watched import Crash, CrashingStore, Killed, tolerated
 
 PLAIN = federation_settings()
 NOISED = federation_settings(privacy=PRIVATE)
@@ -116,13 +117,17 @@ def test_a_withdrawal_stands(settings: FederationSettings):
 
 
 @both
-def test_a_round_that_another_tool_has_answered_for_the_client_costs_nothing(settings: FederationSettings):
+@pytest.mark.parametrize("answer", [b"from another machine", None], ids=["update", "withdrawal"])
+def test_a_round_that_another_tool_has_answered_for_the_client_costs_nothing(
+    settings: FederationSettings, answer: bytes | None
+):
     federation = opened(settings)
-    federation.upload("birch", 0, b"from another machine")
+    federation.upload("birch", 0, answer)
+    before = contents(federation.parent_bucket), contents(federation.states["birch"])
     federation.deliver(TICKET)
+    federation.sweep_client("birch")
+    assert (contents(federation.parent_bucket), contents(federation.states["birch"])) == before
     assert federation.learners["birch"].calls == []
-    assert not list(federation.states["birch"].list(keys.releases("orchard")))
-    assert federation.parent_bucket.read(UPDATE) == b"from another machine"
 
 
 def test_a_release_that_is_not_what_was_uploaded_in_its_place_is_an_error():
@@ -370,6 +375,29 @@ def test_with_its_account_lost_a_client_that_has_answered_does_nothing():
     assert contents(federation.states["birch"]) == {}
     assert federation.learners["birch"].calls == [0]
     assert len(federation.uploads()) == 1
+
+
+def test_what_was_released_stays_at_home_while_its_entry_in_the_account_is_lost():
+    federation = opened(NOISED)
+    plan = Crash(f"create {UPDATE}", "before", Killed)
+    federation.watch = lambda store: CrashingStore(store, plan)
+    with tolerated():
+        federation.deliver(TICKET)
+    assert plan.crashed
+    federation.watch = lambda store: store
+    whole = federation.states["birch"]
+    federation.states["birch"] = Bucket(federation.clock)
+    for key, data in contents(whole).items():
+        if key != "ledger/data/000001.json":
+            federation.states["birch"].create(key, data)
+    with pytest.raises(LedgerError, match="is in no account"):
+        federation.deliver(TICKET)
+    assert federation.uploads() == {}
+    federation.states["birch"] = whole  # restored
+    federation.deliver(TICKET)
+    assert uploaded(federation)
+    assert federation.learners["birch"].calls == [0]
+    federation.assert_sound()
 
 
 # What it cannot pay for.
