@@ -106,6 +106,8 @@ class FederationSettings(Document):
             yield message
         if message := _unfit_metrics(self):
             yield message
+        if self.train.momentum and self.train.optimizer != "sgd":
+            yield f"train.momentum: is of sgd, expected 0 with {self.train.optimizer}, got {self.train.momentum:g}"
         if self.stop.patience is not None and self.metrics.share == "none":
             yield 'stop.patience: expected none, or metrics.share other than "none", for it watches a shared metric'
 

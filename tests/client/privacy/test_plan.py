@@ -105,7 +105,7 @@ def test_a_metric_that_would_cost_all_of_the_budget_is_refused_by_name():
     alone = plan_of(EXAMPLE).event.noise_multiplier
     for multiplier in (alone, 0.9 * alone):
         metrics = {"share": "noised", "noise_multiplier": multiplier}
-        with pytest.raises(PrivacyError, match="settings of orchard .*metrics.noise_multiplier: 3 metrics at"):
+        with pytest.raises(PrivacyError, match=r"settings of orchard .*metrics.noise_multiplier: 3 metrics at"):
             plan_of(EXAMPLE, metrics=metrics, client=VALIDATED)
 
 
@@ -122,7 +122,7 @@ def test_dp_sgd_spends_nearly_what_was_agreed(epochs: int, steps: int):
 
 def test_dp_sgd_without_sampling_is_a_sequence_of_gaussian_releases():
     found = plan_of(DP_SGD | {"sampling_probability": 1.0}, rounds=5, train={"local_epochs": 4})
-    assert isinstance(plan, DpSgdPlan)
+    assert isinstance(found, DpSgdPlan)
     assert found.event.steps == 4
     assert EPSILON * (1 - 1e-6) < gaussian_epsilon([found.event.noise_multiplier] * 20) <= EPSILON
 
@@ -178,7 +178,7 @@ def test_without_privacy_there_is_nothing_to_plan():
 )
 def test_the_sensitivity_is_that_of_the_design(privacy: dict[str, Any], train: dict[str, Any], sensitivity: float):
     found = plan_of(privacy, train=train)
-    assert isinstance(plan, OuPlan)
+    assert isinstance(found, OuPlan)
     assert found.sensitivity == pytest.approx(sensitivity, rel=1e-12)
     _, statement = found.release({"w": np.zeros(1000)}, np.zeros)
     assert sensitivity < statement["sensitivity"] < sensitivity * (1 + 1e-6)  # and what rounding adds
@@ -193,7 +193,7 @@ def test_the_declared_number_of_each_client_counts():
 @pytest.mark.parametrize("learning_rate", [2.0001, 40.0])
 def test_steps_too_long_for_the_convex_bound_are_refused_by_name(learning_rate: float):
     plan_of(EXAMPLE, train={"local_epochs": 2, "learning_rate": 2.0})
-    with pytest.raises(PrivacyError, match="settings of orchard .*learning_rate: expected at most .* = 2, got"):
+    with pytest.raises(PrivacyError, match=r"settings of orchard .*learning_rate: expected at most .* = 2, got"):
         plan_of(EXAMPLE, train={"local_epochs": 2, "learning_rate": learning_rate})
     plan_of(
         EXAMPLE, train={"local_epochs": 1, "learning_rate": learning_rate}
@@ -223,7 +223,9 @@ class Shaped(nn.Linear):
     ids=["sequential", "hidden", "conv", "bilinear", "subclass", "weight_norm", "old weight_norm", "spectral_norm"],
 )
 def test_anything_that_is_not_known_to_be_convex_is_refused(model: Any):
-    with pytest.raises(UnsupportedModel, match='known here for one torch.nn.Linear .* local_epochs = 1, or .*"dp-sgd"'):
+    with pytest.raises(
+        UnsupportedModel, match=r'known here for one torch.nn.Linear .* local_epochs = 1, or .*"dp-sgd"'
+    ):
         refuse_unknown_convexity(model(), own_loss=False)
 
 
@@ -275,7 +277,7 @@ def test_neighbours_end_no_further_apart_than_the_sensitivity(generator: np.rand
         ).sensitivity
         for adjacency in ("add-or-remove", "replace-one")
     }
-    for seed in range(16):
+    for seed in range(40):
         model = {"seed": seed, "bias": seed % 4 > 0, "scale": (1.0, 20.0)[seed % 2]}
         rows, other = some_rows(generator), some_rows(generator)
         here = moved(rows, start(**model))
