@@ -95,7 +95,7 @@ def verify(store: Store, federation: str, workers: int = 1) -> Iterator[Verdict]
 def _verify_round(store: Store, settings: FederationSettings, round_: int, workers: int) -> Verdict:
     key = str(keys.Cohort(settings.name, round_))
     cohort = Cohort.from_bytes(store.read(key), key)
-    computed = plan(store, settings, cohort, workers, pinned=False).digest(workers)
+    computed = plan(store, settings, cohort, workers).digest(workers)
     found = digest(open_model(store, settings.name, round_ + 1))
     if computed != found:
         return Verdict(round_, "bad", f"the model has SHA-256 {found}, its cohort gives {computed}")

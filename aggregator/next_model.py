@@ -74,21 +74,17 @@ def commit(store: Store, settings: FederationSettings, cohort: Cohort, workers: 
         if digest(open_weights(store, key)) != planned.digest(workers):
             raise DifferentContent(f"{key} in {store.url} exists with other bytes than its cohort gives") from None
     except VersionMismatch as error:
-        raise CohortUnreadable(f"round {cohort.round}: {error}; restore the version that the cohort names") from error
+        raise CohortUnreadable(f"round {cohort.round}: {error}; it was replaced while it was read") from error
 
 
-def plan(store: Store, settings: FederationSettings, cohort: Cohort, workers: int, pinned: bool = True) -> NextModel:
+def plan(store: Store, settings: FederationSettings, cohort: Cohort, workers: int) -> NextModel:
     """Return what the cohort makes of the round's model.
-
-    Args:
-        pinned: read the updates at the versions that the cohort names. Otherwise as they are, if their digests agree:
-            for a bucket that was copied or restored, where versions are new.
 
     Raises:
         CohortUnreadable: a frozen update is no longer there as it was recorded.
     """
     model = open_model(store, settings.name, cohort.round)
-    members = [(_open(store, member, pinned), member.num_examples) for member in cohort.members]
+    members = [(_open(store, member), member.num_examples) for member in cohort.members]
     change = None
     if settings.stop.tolerance is not None and members:
         # Whether the run ends here stands in the header, before the data that decides it: one pass more, to find out.
@@ -108,11 +104,22 @@ def read_summary(store: Store, federation: str, round_: int) -> Summary | None:
         return None
 
 
-def _open(store: Store, member: StoredUpdate, pinned: bool) -> WeightFile:
+def _open(store: Store, member: StoredUpdate) -> WeightFile:
     try:
-        update = open_weights(store, member.key, member.version if pinned else None)
+        return open_weights(store, member.key, member.version)
+    except VersionMismatch:
+        return _open_restored(store, member)
+    except (NotFound, InvalidTensorFile) as error:
+        raise CohortUnreadable(f"{member.key} is not there as the cohort recorded it: {error}") from error
+
+
+def _open_restored(store: Store, member: StoredUpdate) -> WeightFile:
+    """Open an object that is no longer the recorded version: in a bucket that was copied or restored, all are new."""
+    try:
+        update = open_weights(store, member.key)
+        found = digest(update)
     except (NotFound, VersionMismatch, InvalidTensorFile) as error:
         raise CohortUnreadable(f"{member.key} is not there as the cohort recorded it: {error}") from error
-    if update.layout.size != member.size or not (pinned or digest(update) == member.sha256):
-        raise CohortUnreadable(f"{member.key} is not the {member.size} bytes with SHA-256 {member.sha256}")
+    if found != member.sha256:
+        raise CohortUnreadable(f"{member.key} has SHA-256 {found}, the cohort recorded {member.sha256}: restore it")
     return update

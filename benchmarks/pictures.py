@@ -90,10 +90,10 @@ class Plot:
         """One dot a seed."""
         return [tag("circle", class_=f"seed {class_}", cx=self.x(at), cy=self.y(value), r=3) for value in values]
 
-    def mean(self, at: float, value: float, class_: str, below: bool = False) -> list[Markup]:
-        """The mean as a larger dot, with its number."""
+    def mean(self, at: float, value: float, class_: str) -> list[Markup]:
+        """The mean as a larger dot, with its number below."""
         x, y = self.x(at), self.y(value)
-        number = text(share(value), class_=f"small middle strong halo {class_}", x=x, y=y + (24 if below else -13))
+        number = text(share(value), class_=f"small middle strong halo {class_}", x=x, y=round(y + 30, 1))
         return [tag("circle", class_=f"mean {class_}", cx=x, cy=y, r=5), number]
 
     def level(self, value: float, class_: str) -> Markup:

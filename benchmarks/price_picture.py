@@ -14,6 +14,11 @@ _UNITS = {
     "example": ("first", "unit: one example", "added or removed"),
     "client": ("second", "unit: one client", "all its data replaced"),
 }
+# What an axis begins with, and where the names of the curves stand: in ε and accuracy, where nothing else is.
+_PLACES = {
+    "digits": (0.0, {"example": (2.6, 0.68), "client": (42.0, 0.2)}),
+    "breast cancer": (0.6, {"example": (0.5, 0.83), "client": (42.0, 0.83)}),
+}
 _LEVELS = {"pooled": "all data pooled", "no noise": "together, no noise", "alone": "a client alone"}
 _Row = dict[str, Any]
 
@@ -41,16 +46,17 @@ def _subtitle(conditions: dict[str, Any]) -> list[Markup]:
 
 def _panel(left: float, name: str, about: dict[str, Any], rows: list[_Row]) -> list[Markup]:
     budgets = sorted({row["epsilon"] for row in rows if row["epsilon"] is not None})
-    plot = Plot(left, 140, 300, 300, (log2(budgets[0]) - 0.4, log2(budgets[-1]) + 0.4))
+    lowest, places = _PLACES[name]
+    plot = Plot(left, 140, 300, 300, (log2(budgets[0]) - 0.4, log2(budgets[-1]) + 0.4), (lowest, 1.0))
     head = f"{name[0].upper()}{name[1:]}: {about['clients']} clients, {about['training_examples']:,} examples"
     parts = [text(head, class_="head", x=left, y=104)]
     parts += [text(f"{about['weights']} weights, {about['rounds']} rounds", class_="small dim", x=left, y=123)]
-    parts += plot.levels([0, 0.2, 0.4, 0.6, 0.8, 1.0])
+    parts += plot.levels([level / 10 for level in range(round(10 * lowest), 11, 1 if lowest else 2)])
     parts += plot.marks([(log2(budget), f"{budget:g}".removeprefix("0")) for budget in budgets])
     parts.append(text("ε", class_="dim strong", x=plot.left + plot.width + 12, y=plot.top + plot.height + 20))
     parts += _levels(plot, [row for row in rows if row["epsilon"] is None])
     for unit in _UNITS:
-        parts += _curve(plot, unit, [row for row in rows if row["curve"] == unit])
+        parts += _curve(plot, unit, places[unit], [row for row in rows if row["curve"] == unit])
     return parts
 
 
@@ -63,18 +69,17 @@ def _levels(plot: Plot, rows: list[_Row]) -> list[Markup]:
     return parts
 
 
-def _curve(plot: Plot, unit: str, rows: list[_Row]) -> list[Markup]:
+def _curve(plot: Plot, unit: str, place: tuple[float, float], rows: list[_Row]) -> list[Markup]:
     class_, label, changed = _UNITS[unit]
     points = [(log2(row["epsilon"]), row["mean"]) for row in rows]
     parts = [plot.curve(points, class_)]
     for (x, _), row in zip(points, rows, strict=True):
         parts += plot.dots(x, row["accuracies"], class_)
     for x, mean in points:
-        parts += plot.mean(x, mean, class_, below=True)
-    # Both names stand in the free corner below the curves: that of the smaller budgets to the left, the other to the right.
-    x, y, side = (plot.left + 100, plot.y(0.36), "") if unit == "example" else (plot.left + plot.width, plot.y(0.1), " end")
-    parts.append(text(label, class_=f"strong halo {class_}{side}", x=x, y=y))
-    parts.append(text(changed, class_=f"small halo {class_}{side}", x=x, y=y + 17))
+        parts += plot.mean(x, mean, class_)
+    x, y = plot.x(log2(place[0])), plot.y(place[1])
+    parts.append(text(label, class_=f"strong {class_}", x=x, y=y))
+    parts.append(text(changed, class_=f"small {class_}", x=x, y=y + 17))
     return parts
 
 

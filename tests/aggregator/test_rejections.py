@@ -394,7 +394,7 @@ def test_an_update_replaced_while_it_is_examined_is_an_error_and_gets_no_receipt
     ],
 )
 @pytest.mark.parametrize("stop", [{}, {"tolerance": 1e-9}], ids=["one-pass", "two-passes"])
-@pytest.mark.parametrize("replacement", [with_bias(1, 2, 3), SOUND, b"gone"], ids=["sound", "same", "broken"])
+@pytest.mark.parametrize("replacement", [with_bias(1, 2, 3), b"gone"], ids=["sound", "broken"])
 def test_a_member_of_the_cohort_replaced_before_it_is_averaged_stops_the_round_by_name(
     moment: str, stop: dict, replacement: bytes
 ):
@@ -407,3 +407,13 @@ def test_a_member_of_the_cohort_replaced_before_it_is_averaged_stops_the_round_b
     with pytest.raises(CohortUnreadable, match="birch"):
         federation.deliver(event)
     assert len(federation.models) == 1
+
+
+@pytest.mark.parametrize("stop", [{}, {"tolerance": 1e-9}], ids=["one-pass", "two-passes"])
+def test_a_member_of_the_cohort_restored_with_its_bytes_is_averaged(stop: dict):
+    """A restored object bears a new version."""
+    federation = Federation(federation_settings(stop=stop)).start()
+    event = federation.deliver_until(keys.Receipt("orchard", 0, "alder"))
+    replacing(federation, "create orchard/rounds/000000/cohort.json", keys.Update("orchard", "birch", 0), SOUND)
+    federation.deliver(event)
+    assert len(federation.models) == 2

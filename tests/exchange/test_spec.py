@@ -279,6 +279,11 @@ def test_all_mistakes_are_in_one_error() -> None:
     assert all(problem in str(caught.value) for problem in caught.value.problems)
 
 
+def test_a_momentum_that_the_optimizer_lacks_is_named() -> None:
+    found = mistakes(FEDERATION, FederationSettings, {"train.optimizer": "adam", "train.momentum": 0.9})
+    assert found == ["train.momentum: is of sgd, expected 0 with adam, got 0.9"]
+
+
 def test_all_contradictions_are_in_one_error() -> None:
     wrong = {"client.0.id": "hospital-a", "round.quorum": 3, "stop.patience": 2, "train.momentum": 0.9}
     found = mistakes(FEDERATION, FederationSettings, {"privacy": dict(MECHANISMS[1]), **wrong})
