@@ -158,7 +158,8 @@ def main(seeds: int, out: Path, cache: Path, redraw: bool, is_worker: bool) -> N
     if not redraw:
         line = ""
         for line in run_worker(opacus_python(cache), "--seeds", str(seeds)):
-            click.echo(line, nl=False, err=True)
+            if not line.startswith("{"):
+                click.echo(line, nl=False, err=True)
         figures.write_text(json.dumps(json.loads(line), indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
     found = json.loads(figures.read_text(encoding="utf-8"))
     out.with_suffix(".svg").write_text(draw(found), encoding="utf-8")

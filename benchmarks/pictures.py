@@ -9,10 +9,10 @@ from fedbucket.report.svg import tag, text
 
 WIDTH = 1000
 STYLE = """
-:root { --page: #ffffff; --edge: #d0d7de; --ink: #1f2328; --dim: #57606a; --grid: #e8ebee;
+:root { --page: #ffffff; --edge: #d0d7de; --ink: #1f2328; --dim: #57606a; --grid: #e8ebee; --tint: #f6f4ef;
         --first: #0a57b0; --second: #9a4b00; --third: #57606a; }
 @media (prefers-color-scheme: dark) {
-  :root { --page: #12161c; --edge: #3d444d; --ink: #e6edf3; --dim: #9aa5b1; --grid: #252b33;
+  :root { --page: #12161c; --edge: #3d444d; --ink: #e6edf3; --dim: #9aa5b1; --grid: #252b33; --tint: #1b1f24;
           --first: #79b8ff; --second: #f0b266; --third: #9aa5b1; }
 }
 text { font: 14px system-ui, -apple-system, "Segoe UI", "Helvetica Neue", "DejaVu Sans", sans-serif; fill: var(--ink); }
@@ -25,13 +25,20 @@ text { font: 14px system-ui, -apple-system, "Segoe UI", "Helvetica Neue", "DejaV
 line.first, path.first { stroke: var(--first); } text.first, circle.first { fill: var(--first); }
 line.second, path.second { stroke: var(--second); } text.second, circle.second { fill: var(--second); }
 line.third, path.third { stroke: var(--third); } text.third, circle.third { fill: var(--third); }
-circle.seed { fill-opacity: .35; } circle.mean { stroke: var(--page); stroke-width: 1.5; }
+line.range { stroke-width: 5; stroke-opacity: .35; stroke-linecap: round; } .tint { fill: var(--tint); }
+circle.mean { stroke: var(--page); stroke-width: 1.5; }
 """
 
 
-def share(value: float) -> str:
-    """Return a number between 0 and 1 as the pictures write it: .893, 1."""
-    return f"{value:.2f}".removeprefix("0") if value < 0.995 else "1"
+def share(value: float, digits: int = 2) -> str:
+    """Return a number between 0 and 1 as the pictures write it: 0, .89, 1."""
+    rounded = f"{value:.{digits}f}"
+    return rounded[0] if float(rounded) in (0, 1) else rounded.removeprefix("0")
+
+
+def power(value: float) -> str:
+    """Return a small number as people write it: 1e-5."""
+    return f"{value:g}".replace("e-0", "e-")
 
 
 def picture(title: str, description: str, height: float, parts: Sequence[Markup]) -> str:
@@ -70,7 +77,7 @@ class Plot:
         for value in values:
             y = self.y(value)
             parts.append(tag("line", class_="grid", x1=self.left, x2=right, y1=y, y2=y))
-            parts.append(text(share(value) if value else "0", class_="small dim end", x=self.left - 8, y=y + 4))
+            parts.append(text(share(value), class_="small dim end", x=self.left - 8, y=y + 4))
         return parts
 
     def marks(self, values: Sequence[tuple[float, str]]) -> list[Markup]:
@@ -86,15 +93,21 @@ class Plot:
         path = "M" + " ".join(f"{self.x(x)},{self.y(y)}" for x, y in points)
         return tag("path", class_=f"line {class_}", d=path)
 
-    def dots(self, at: float, values: Sequence[float], class_: str) -> list[Markup]:
-        """One dot a seed."""
-        return [tag("circle", class_=f"seed {class_}", cx=self.x(at), cy=self.y(value), r=3) for value in values]
+    def spread(self, at: float, values: Sequence[float], mean: float, class_: str, number: bool = True) -> list[Markup]:
+        """The range of the seeds as a bar, their mean as a dot, and, if asked for, its number below the bar."""
+        x, bottom = self.x(at), self.y(min(values))
+        bar = tag("line", class_=f"range {class_}", x1=x, x2=x, y1=self.y(max(values)), y2=bottom)
+        dot = tag("circle", class_=f"mean {class_}", cx=x, cy=self.y(mean), r=4.5)
+        if not number:
+            return [bar, dot]
+        below = round(max(bottom, self.y(mean) + 4) + 16, 1)
+        return [bar, dot, text(share(mean), class_=f"small middle strong halo {class_}", x=x, y=below)]
 
-    def mean(self, at: float, value: float, class_: str) -> list[Markup]:
-        """The mean as a larger dot, with its number below."""
-        x, y = self.x(at), self.y(value)
-        number = text(share(value), class_=f"small middle strong halo {class_}", x=x, y=round(y + 30, 1))
-        return [tag("circle", class_=f"mean {class_}", cx=x, cy=y, r=5), number]
+    def band(self, begin: float, label: str) -> list[Markup]:
+        """A tinted part, from `begin` to the right end, with a word at its foot."""
+        right, bottom = self.left + self.width, self.top + self.height
+        box = {"x": self.x(begin), "y": self.top, "width": round(right - self.x(begin), 1), "height": self.height}
+        return [tag("rect", class_="tint", **box), text(label, class_="small dim end", x=right - 6, y=bottom - 8)]
 
     def level(self, value: float, class_: str) -> Markup:
         """A dashed line for a figure that does not depend on x."""

@@ -251,12 +251,16 @@ class Federation:
 
     def _assert_paid(self, client: str, state: Bucket) -> None:
         _, charges, hashes = self._account(client, state).read()
-        rounds = [charge.round for charge in charges]
-        assert len(rounds) == len(set(rounds)), f"{client} paid twice for a round: {rounds}"
+        own = [
+            (charge.round, hash_)
+            for charge, hash_ in zip(charges, hashes[1:], strict=True)
+            if charge.settings_sha256 == self.settings.sha256
+        ]
+        assert len(own) == len(dict(own)), f"{client} paid twice for a round: {own}"
         for key, data in contents(state).items():
             match keys.parse(key):
-                case keys.Release(_, round_, False):
-                    assert tensors.layout_of(data).metadata[ENTRY] == hashes[1 + rounds.index(round_)]
+                case keys.Release(federation, round_, False) if federation == self.settings.name:
+                    assert tensors.layout_of(data).metadata[ENTRY] == dict(own)[round_]
 
     def _account(self, client: str, state: Store) -> Ledger:
         return Ledger(state, client_settings(client, self.settings).dataset)

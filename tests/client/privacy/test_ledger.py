@@ -12,11 +12,7 @@ from hashlib import sha256
 from pathlib import Path
 from threading import Barrier
 
-import dp_accounting
 import pytest
-from dp_accounting.pld import PLDAccountant
-from scipy.optimize import brentq
-from scipy.stats import norm
 
 from client.privacy.account import Account
 from client.privacy.accounting import Event, GaussianRelease, SampledSteps
@@ -29,20 +25,14 @@ from exchange.stores import Store
 from exchange.stores.file import FileStore
 from tests.client.privacy import charging_process
 from tests.support.buckets import Bucket, Clock, contents
+from tests.support.private import DELTA, gaussian_epsilon, oracle_epsilon
 from tests.support.settings import PRIVATE, client_settings, federation_settings
 from tests.support.turns import Turns, interruptions
 from tests.support.watched import WatchedStore
 
-DELTA = 1e-5
 NONCE = bytes(range(32))
 RICH = Budget(unit="example", adjacency="add-or-remove", epsilon=50.0, delta=DELTA)
 SAMPLED = SampledSteps(0.5, 1.0, 4)
-
-
-def gaussian_epsilon(multipliers: list[float]) -> float:
-    """Return the ε of Gaussian releases by the curve of Gaussian DP: nothing of the code under test."""
-    mu = math.sqrt(sum(z**-2 for z in multipliers))
-    return brentq(lambda e: norm.cdf(mu / 2 - e / mu) - math.exp(e) * norm.cdf(-mu / 2 - e / mu) - DELTA, 0, 200)
 
 
 def spending(round_: int, *events: Event, federation: str = "orchard", settings: str = "a" * 64) -> Spending:
@@ -235,20 +225,11 @@ def test_a_budget_is_enough_for_exactly_what_it_pays_for():
         ledger.charge(granted(gaussian_epsilon([5.0]) * (1 - 1e-9)), spending(0))
 
 
-def mixed_epsilon() -> float:
-    """Return the ε of two Gaussian releases and eight sampled steps as dp-accounting has it."""
-    accountant = PLDAccountant(dp_accounting.NeighboringRelation.ADD_OR_REMOVE_ONE)
-    step = dp_accounting.PoissonSampledDpEvent(0.5, dp_accounting.GaussianDpEvent(1.0))
-    for event in (dp_accounting.SelfComposedDpEvent(step, 8), *map(dp_accounting.GaussianDpEvent, (4.0, 5.0))):
-        accountant.compose(event)
-    return float(accountant.get_epsilon(DELTA))
-
-
 def test_gaussian_releases_and_sampled_steps_are_weighed_together():
     ledger = opened()
     ledger.charge(RICH, spending(0, SAMPLED, GaussianRelease(4.0)))
     ledger.charge(RICH, spending(0, GaussianRelease(5.0), settings="b" * 64))
-    truth = mixed_epsilon()
+    truth = oracle_epsilon([4.0, 5.0], [(0.5, 1.0, 8)])
     with pytest.raises(BudgetExceeded) as caught:
         ledger.check(granted(0.999 * truth), spending(1, SAMPLED))
     assert f"ε = {truth:.4g}, " in str(caught.value)

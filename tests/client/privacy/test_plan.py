@@ -4,13 +4,9 @@ apart than the noise is made for."""
 import math
 from typing import Any
 
-import dp_accounting
 import numpy as np
 import pytest
 import torch
-from dp_accounting.pld import PLDAccountant
-from scipy.optimize import brentq
-from scipy.stats import norm
 from torch import nn
 from torch.nn.utils import parametrizations
 
@@ -23,9 +19,9 @@ from client.privacy.plan import DpSgdPlan, OuPlan, Plan, make_plan
 from exchange.errors import PrivacyError, SettingsError, UnsupportedModel
 from exchange.spec import FederationSettings
 from tests.support.buckets import Bucket, Clock
+from tests.support.private import DELTA, EPSILON, gaussian_epsilon, oracle_epsilon
 from tests.support.settings import PRIVATE, client_settings, federation_settings
 
-EPSILON, DELTA = 8.0, 1e-5  # of PRIVATE
 EXAMPLE = PRIVATE | {"unit": "example"}
 DP_SGD = {
     "mechanism": "dp-sgd",
@@ -46,14 +42,6 @@ def plan_of(privacy: dict[str, Any], **sections: Any) -> Plan:
     found = make_plan(settings(privacy, **sections), "birch")
     assert found is not None
     return found
-
-
-def gaussian_epsilon(multipliers: list[float]) -> float:
-    """Return the ε of Gaussian releases by the curve of Gaussian DP: nothing of the code under test."""
-    mu = math.sqrt(sum(z**-2 for z in multipliers))
-    return brentq(
-        lambda e: norm.cdf(mu / 2 - e / mu) - math.exp(e) * norm.cdf(-mu / 2 - e / mu) - DELTA, 0, 100, rtol=1e-14
-    )
 
 
 # What the whole federation costs.
@@ -113,10 +101,7 @@ def test_a_metric_that_would_cost_all_of_the_budget_is_refused_by_name():
 def test_dp_sgd_spends_nearly_what_was_agreed(epochs: int, steps: int):
     found = plan_of(DP_SGD, rounds=6 // steps, train={"local_epochs": epochs})
     assert found.events == (SampledSteps(0.5, found.event.noise_multiplier, steps),)
-    accountant = PLDAccountant(dp_accounting.NeighboringRelation.ADD_OR_REMOVE_ONE)
-    step = dp_accounting.PoissonSampledDpEvent(0.5, dp_accounting.GaussianDpEvent(found.event.noise_multiplier))
-    accountant.compose(dp_accounting.SelfComposedDpEvent(step, 6))
-    assert 0.97 * EPSILON < accountant.get_epsilon(DELTA) <= EPSILON
+    assert 0.97 * EPSILON < oracle_epsilon([], [(0.5, found.event.noise_multiplier, 6)]) <= EPSILON
     assert found.sensitivity == 0.5
 
 
