@@ -9,6 +9,7 @@
 """
 
 import importlib.util
+import logging
 import sys
 import traceback
 from collections.abc import Callable, Iterator, Sized
@@ -24,6 +25,8 @@ from torch.utils.data import Dataset, Subset
 
 from exchange.errors import TaskError
 from exchange.records import Metrics
+
+log = logging.getLogger(__name__)
 
 Loss = Callable[[torch.Tensor, torch.Tensor], torch.Tensor]
 
@@ -55,6 +58,7 @@ class Task:
                 f"{self.path}: data() returned {type(dataset).__name__}, expected a torch Dataset with a length"
             )
         if limit is not None and len(dataset) > limit:
+            log.warning("%s: %d examples, declared are %d: only the first are used", source, len(dataset), limit)
             return Subset(cast(Dataset[Any], dataset), range(limit))
         return cast(Dataset[Any], dataset)
 

@@ -9,8 +9,8 @@ u/g is exact, since g is a power of two. Since q + rint(x) = rint(q + x) for who
 gq + (s/a)ξ: the Gaussian mechanism itself, with its exact curve, on gq in place of u. Truncation is towards zero, so
 ‖gq‖₂ ≤ ‖u‖₂ and a bound on the norm still holds; the distance of two neighbours grows by less than `rounding_slack`.
 
-What remains beyond it: ξ has 53 bits (`client.privacy.noise`). Whatever is done to the released difference afterwards
-(scaling, adding the global model, rounding to float32) is post-processing.
+ξ is drawn finely enough to hit every lattice point as far as 11 sd (`client.privacy.noise`). Whatever is done to the
+released difference afterwards (scaling, adding the global model, rounding to float32) is post-processing.
 """
 
 import math

@@ -334,6 +334,10 @@ def moved_up(objects: dict[str, bytes]) -> None:
     objects[entry(2)] = objects.pop(entry(3))
 
 
+def moved_away(objects: dict[str, bytes]) -> None:
+    objects[entry(7)] = objects.pop(entry(3))
+
+
 def said_twice(objects: dict[str, bytes]) -> None:
     objects[entry(4)] = objects[entry(3)]
 
@@ -368,6 +372,7 @@ TAMPERINGS: dict[str, Callable[[dict[str, bytes]], None]] = {
     **{f"entry {number} made cheaper": written(number, cheaper) for number in range(4)},
     **{f"entry {number} emptied": written(number, lambda data: b"") for number in range(4)},
     "an entry moved into a gap": moved_up,
+    "the last entry under another number": moved_away,
     "an entry said twice": said_twice,
     "the entries of another account": of_another_account,
     "an object that is no entry": of_no_kind,

@@ -198,6 +198,17 @@ def test_it_looks_for_a_newer_model_then_pays_then_keeps_then_reads_back_then_up
     assert calls.index(f"read {LEDGER}000000.json") < calls.index("learn"), "the budget is looked at before training"
 
 
+@pytest.mark.parametrize("mechanism", ["client", "example"])
+def test_no_noise_is_drawn_before_it_is_paid_for(mechanism: str):
+    federation = Private(agreed(mechanism)).opened()
+    plan = Crash(f"create {LEDGER}000001.json", "before", Unavailable)
+    federation.watch = lambda store: CrashingStore(store, plan)
+    with tolerated():
+        federation.train()
+    assert plan.crashed
+    assert federation.drawn == []
+
+
 @every_mechanism
 @pytest.mark.parametrize("how", ["closed", "finished"])
 def test_a_round_that_closed_while_it_trained_costs_nothing(mechanism: str, how: str):
