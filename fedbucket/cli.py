@@ -42,10 +42,11 @@ main.add_command(privacy)
 @click.option("--chaos", type=int, metavar="SEED", help="Deliver events twice, late, out of order; let handlers fail.")
 @click.option("--json", "as_json", is_flag=True, help="Print summary.json, and nothing else, on standard output.")
 def run(federation: Path, out: Path | None, init: Path | None, chaos: int | None, as_json: bool) -> None:
-    """Run FEDERATION (a federation.toml) on this machine, every client in it.
+    """Run a federation on this machine, every client in it.
 
-    Interrupted at any point, the same command goes on from the run's buckets. Exit status 0 if the run finished as
-    intended: all rounds done, or stopped by its rule.
+    FEDERATION is a federation.toml; the clients' settings lie beside it, in clients/. Interrupted at any point, the
+    same command goes on from the run's buckets. Exit status 0 if the run finished as intended: all rounds done, or
+    stopped by its rule.
     """
     with plain_errors():
         folder, summary = run_federation(federation, out, init, chaos, None if as_json else sys.stderr)
@@ -58,7 +59,10 @@ def run(federation: Path, out: Path | None, init: Path | None, chaos: int | None
 @click.argument("run")
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 def status(run: str, as_json: bool) -> None:
-    """Show where RUN (a run's folder, or its name under runs/) stands: the round, who has answered, who is late."""
+    """Show who has answered, and who is late.
+
+    RUN is a run's folder, or its name under runs/.
+    """
     with plain_errors():
         store, federation = _parent_bucket(run)
         found = inspection.status(store, federation)
@@ -69,7 +73,11 @@ def status(run: str, as_json: bool) -> None:
 @click.argument("run")
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 def verify(run: str, as_json: bool) -> None:
-    """Compute every round's model of RUN anew from its cohort, and compare the bytes. Exit status 0 if all agree."""
+    """Compute every model anew and compare the bytes.
+
+    Each round's model of RUN (a run's folder, or its name under runs/) is made again from its cohort. Exit status 0 if
+    all agree.
+    """
     with plain_errors():
         store, federation = _parent_bucket(run)
         verdicts = []
@@ -87,7 +95,10 @@ def verify(run: str, as_json: bool) -> None:
 @main.command()
 @click.argument("run")
 def report(run: str) -> None:
-    """Make report.html of RUN anew."""
+    """Make the report page of a run anew.
+
+    RUN is a run's folder, or its name under runs/.
+    """
     with plain_errors():
         folder = RunFolder(run_path(run))
         if not folder.summary.exists():
@@ -101,7 +112,10 @@ def report(run: str) -> None:
 @main.command()
 @click.argument("path", type=click.Path(path_type=Path), metavar="NAME")
 def new(path: Path) -> None:
-    """Write a federation folder NAME to start from; it runs as it is, on made-up data."""
+    """Write a federation folder to start from.
+
+    It is called NAME, and runs as it is, on made-up data.
+    """
     with plain_errors():
         for written in new_federation(path):
             click.echo(written)
@@ -111,9 +125,10 @@ def new(path: Path) -> None:
 @main.command()
 @click.argument("federation", type=_FILE)
 def settings(federation: Path) -> None:
-    """Print FEDERATION (a federation.toml) as the parent publishes it, every default written out.
+    """Print what the parent would publish, and its SHA-256.
 
-    On standard error comes its SHA-256, which clients pin in client.toml as settings_sha256.
+    FEDERATION is a federation.toml. Every default is written out. The SHA-256, which clients pin in client.toml as
+    settings_sha256, comes on standard error.
     """
     with plain_errors():
         found = read_federation(federation)

@@ -28,7 +28,7 @@ _LARGE_EPSILON = 10  # above, the guarantee says little: an attacker's odds may 
 
 @click.group()
 def privacy() -> None:
-    """Calibrate noise, look into a privacy account, audit the mechanism."""
+    """What privacy costs, has cost, and gives away."""
 
 
 @privacy.command(name="calibrate")
@@ -56,10 +56,10 @@ def calibrate_command(
     time: float,
     as_json: bool,
 ) -> None:
-    """Print the noise that a guarantee takes: z, σ, a, s, and the ε after every round.
+    """Print the noise that a guarantee takes.
 
-    Unit client: the whole data set of one client is replaced, Δ = 2C. Unit example: one example is added or removed,
-    Δ = ηC/n, with one full-batch step a round.
+    That is z, σ, a, s, and the ε after every round. Unit client: the whole data set of one client is replaced, Δ =
+    2C. Unit example: one example is added or removed, Δ = ηC/n, with one full-batch step a round.
     """
     with plain_errors():
         adjacency = "replace-one" if unit == "client" else "add-or-remove"
@@ -89,9 +89,10 @@ def calibrate_command(
 @privacy.command(name="open")
 @click.argument("client", type=_FILE)
 def open_command(client: Path) -> None:
-    """Begin the privacy account of CLIENT (a client.toml): once for a data set, ever.
+    """Begin the privacy account of a data set.
 
-    An account that was lost is restored, not begun anew: whatever was released stays released.
+    Once for the data set of CLIENT (a client.toml), ever. An account that was lost is restored, not begun anew:
+    whatever was released stays released.
     """
     with plain_errors():
         settings = read_client(client)
@@ -108,7 +109,10 @@ def open_command(client: Path) -> None:
 @click.option("--federation", type=_FILE, help="Also: what one more round of this federation.toml costs.")
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 def ledger(client: Path, run: str | None, federation: Path | None, as_json: bool) -> None:
-    """Show what CLIENT (a client.toml) has spent on its data set, what is left, and what one more round costs."""
+    """Show what is spent, left, and next.
+
+    CLIENT is a client.toml: what was spent on its data set, what is left, and what one more round costs.
+    """
     with plain_errors():
         settings = read_client(client)
         state = RunFolder(run_path(run)).state(settings.id) if run else _state(client, settings)
@@ -123,9 +127,10 @@ def ledger(client: Path, run: str | None, federation: Path | None, as_json: bool
 @click.option("--confidence", type=click.FloatRange(0.5, 0.9999), default=0.95, show_default=True)
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 def audit_command(federation: Path, client: str | None, trials: int, confidence: float, as_json: bool) -> None:
-    """Send canaries through one round of FEDERATION (a federation.toml), and bound ε from what they give away.
+    """Bound ε from below, by canaries.
 
-    Exit status 1 if the bound is above the claim: then the mechanism is broken. An audit never proves a claim.
+    Canaries go through one round of FEDERATION (a federation.toml), and what they give away bounds its ε. Exit
+    status 1 if the bound is above the claim: then the mechanism is broken. An audit never proves a claim.
     """
     with plain_errors():
         from fedbucket.audit import audit_round  # half a second of statistics, which other commands need not wait for

@@ -5,10 +5,11 @@ import json
 import math
 import subprocess
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from hashlib import sha256
+from itertools import count
 from pathlib import Path
 from threading import Barrier
 
@@ -28,7 +29,7 @@ from tests.support.buckets import Bucket, Clock, contents
 from tests.support.private import DELTA, gaussian_epsilon, oracle_epsilon
 from tests.support.settings import PRIVATE, client_settings, federation_settings
 from tests.support.turns import Turns, interruptions
-from tests.support.watched import WatchedStore
+from tests.support.watched import Crash, CrashingStore, WatchedStore
 
 NONCE = bytes(range(32))
 RICH = Budget(unit="example", adjacency="add-or-remove", epsilon=50.0, delta=DELTA)
@@ -420,6 +421,23 @@ def test_every_federations_newest_release_is_held_against_the_accounts(released:
 
 
 # Whoever charges it at the same time.
+
+
+def test_a_release_made_while_the_accounts_are_looked_through_is_not_taken_for_a_lost_entry(
+    released: Mapping[str, bytes],
+):
+    counted = Crash()
+    check_releases(CrashingStore(bucket_of(released), counted))
+    for at in range(len(counted.calls)):
+        state, calls = bucket_of(released), count()
+
+        def before(call: str, at: int = at, state: Bucket = state, calls: Iterator[int] = calls) -> int:
+            if next(calls) == at:
+                hash_ = account_of(state).charge()
+                state.create(str(keys.Release("orchard", 3)), tensors.dump({}, {ENTRY: hash_}))
+            return 0
+
+        check_releases(WatchedStore(state, before, lambda number: None))
 
 
 def test_two_charges_of_consecutive_rounds_never_share_an_entry_and_never_slip_under_the_budget():
