@@ -171,7 +171,7 @@ def _answer(
     account = Account(client.settings, client.state, settings, round_, plan) if plan else None
     try:
         if account:
-            account.check()  # before training: nothing is computed that could not be released
+            account.check(parent)  # before training: nothing is computed that could not be released
         _begin_attempt(client, settings.name, round_)
         model = _read_model(parent, settings.name, round_, model_sha256)
         learned = client.learn(agreement, settings, round_, model, plan)

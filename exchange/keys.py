@@ -81,7 +81,7 @@ class Update:
     withdrawn: bool = False
 
     def __str__(self) -> str:
-        return f"{self.federation}/updates/{self.client}/{self.round:06d}.{_answer(self.withdrawn)}"
+        return f"{updates(self.federation, self.client)}{self.round:06d}.{_answer(self.withdrawn)}"
 
 
 @dataclass(frozen=True, order=True)
@@ -159,6 +159,11 @@ Key = Settings | Model | Finished | Ticket | Update | Receipt | Cohort | Summary
 def models(federation: str) -> str:
     """The prefix of all global models."""
     return f"{federation}/public/models/"
+
+
+def updates(federation: str, client: str) -> str:
+    """The prefix of all of a client's answers."""
+    return f"{federation}/updates/{client}/"
 
 
 def receipts(federation: str, round_: int) -> str:

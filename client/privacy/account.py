@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from functools import cached_property
 
 from client.privacy.accounting import epsilon
-from client.privacy.ledger import Ledger, Spending, check_releases, events_of
+from client.privacy.ledger import Ledger, Spending, check_releases, check_uploads, events_of
 from client.privacy.noise import Source
 from client.privacy.plan import OuPlan, Plan
 from exchange.errors import LedgerError, PrivacyError
@@ -22,9 +22,14 @@ class Account:
     round: int
     plan: Plan
 
-    def check(self) -> None:
-        """Raise BudgetExceeded or LedgerError if the round cannot be charged; write nothing."""
+    def check(self, parent: Store) -> None:
+        """Raise BudgetExceeded or LedgerError if the round cannot be charged; write nothing.
+
+        Args:
+            parent: the parent bucket, whose copies of earlier uploads must be in the account.
+        """
         check_releases(self.state)
+        check_uploads(self.state, parent, self.settings.name, self.client.id)
         self._ledger.check(self._budget, self._spending)
 
     def charge(self) -> str:

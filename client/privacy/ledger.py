@@ -13,9 +13,9 @@ from pydantic import Field
 
 from client.privacy.accounting import Event, GaussianRelease, SampledSteps, epsilon
 from exchange import keys
-from exchange.blocks import open_weights
+from exchange.blocks import WeightFile, open_weights
 from exchange.documents import Document, sha256
-from exchange.errors import AlreadyExists, BudgetExceeded, InvalidDocument, LedgerError
+from exchange.errors import AlreadyExists, BudgetExceeded, InvalidDocument, InvalidTensorFile, LedgerError
 from exchange.spec import Budget, Count, Identifier, Positive, Sha256
 from exchange.stores import Store
 
@@ -155,8 +155,14 @@ class Ledger:
                 f"the account of {self._dataset!r} is kept for unit {genesis.unit} ({genesis.adjacency}), the budget "
                 f"is for unit {budget.unit} ({budget.adjacency}); give the other unit a dataset name of its own"
             )
+        events = tuple(map(charged, spending.events))
         for earlier, hash_ in zip(charges, hashes[1:], strict=True):
             if (earlier.settings_sha256, earlier.round) == (spending.settings_sha256, spending.round):
+                if earlier.events != events:  # the same settings, calibrated otherwise: another version of this program
+                    raise LedgerError(
+                        f"round {spending.round} of {spending.federation} is charged as {earlier.events}, and would be "
+                        f"released as {events}; finish the federation with the version that began it"
+                    )
                 return hash_
         charge = Charge(
             previous=hashes[-1],
@@ -164,7 +170,7 @@ class Ledger:
             settings_sha256=spending.settings_sha256,
             round=spending.round,
             mechanism=spending.mechanism,
-            events=tuple(map(charged, spending.events)),
+            events=events,
         )
         _check_budget(budget, [*charges, charge])
         return len(hashes), charge
@@ -218,16 +224,32 @@ def check_releases(state: Store) -> None:
 
     The newest release of each federation is enough: entries are lost from the end first.
     """
-    named = {}
-    for federation in state.folders():
-        releases = [info.key for info in state.list(keys.releases(federation)) if info.key.endswith(".safetensors")]
-        if releases:
-            named[releases[-1]] = open_weights(state, releases[-1]).layout.metadata.get(ENTRY)
-    # The entries last: whoever releases something meanwhile has charged it before.
+    _check_named(state, [_newest(state, keys.releases(federation)) for federation in state.folders()])
+
+
+def check_uploads(state: Store, parent: Store, federation: str, client: str) -> None:
+    """Raise LedgerError if the client's newest upload was charged by an entry that is in no account.
+
+    That is how private state shows that was put back to an earlier day: account and releases agree, and both are old.
+    """
+    _check_named(state, [_newest(parent, keys.updates(federation, client))])
+
+
+def _newest(store: Store, prefix: str) -> WeightFile | None:
+    found = [info.key for info in store.list(prefix) if info.key.endswith(".safetensors")]
+    try:
+        return open_weights(store, found[-1]) if found else None
+    except InvalidTensorFile:
+        return None  # another tool's, and not sound: it names no entry
+
+
+def _check_named(state: Store, files: list[WeightFile | None]) -> None:
+    # The entries after the files: whoever releases something meanwhile has charged it before.
     known = {sha256(state.read(info.key)) for info in state.list(keys.LEDGERS)}
-    for release, entry in named.items():
-        if entry is not None and entry not in known:
+    for file in files:
+        entry = file.layout.metadata.get(ENTRY) if file else None
+        if file and entry is not None and entry not in known:
             raise LedgerError(
-                f"{release} in {state.url} was released under the ledger entry {entry}, which is in no account; "
+                f"{file.key} in {file.store.url} was released under the ledger entry {entry}, which is in no account; "
                 "restore the account: nothing is released without it"
             )

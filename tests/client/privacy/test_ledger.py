@@ -31,6 +31,7 @@ from tests.support.settings import PRIVATE, client_settings, federation_settings
 from tests.support.turns import Turns, interruptions
 from tests.support.watched import Crash, CrashingStore, WatchedStore
 
+PARENT = Bucket(Clock())  # a parent bucket that has nothing of this client
 NONCE = bytes(range(32))
 RICH = Budget(unit="example", adjacency="add-or-remove", epsilon=50.0, delta=DELTA)
 SAMPLED = SampledSteps(0.5, 1.0, 4)
@@ -178,6 +179,14 @@ def test_a_round_is_charged_once_though_the_budget_is_cut_or_the_federation_is_c
     assert len(state.attempts) == attempts
 
 
+def test_a_round_that_is_charged_is_not_released_as_something_else():
+    """The same settings may be calibrated otherwise by another version of this program."""
+    ledger = opened()
+    ledger.charge(RICH, spending(0, GaussianRelease(4.0)))
+    with pytest.raises(LedgerError, match=r"is charged as .* and would be released as"):
+        ledger.charge(RICH, spending(0, GaussianRelease(3.0)))
+
+
 def test_the_same_round_under_other_settings_is_another_charge():
     ledger = opened()
     assert ledger.charge(RICH, spending(0)) != ledger.charge(RICH, spending(0, settings="b" * 64))
@@ -280,9 +289,9 @@ def released() -> Mapping[str, bytes]:
 
 def test_a_sound_account_with_its_releases_is_gone_on_with(released: Mapping[str, bytes]):
     account = account_of(bucket_of(released))
-    account.check()
+    account.check(PARENT)
     account.charge()
-    account.check()
+    account.check(PARENT)
 
 
 def test_any_byte_that_is_changed_in_any_entry_is_an_error(released: Mapping[str, bytes]):
@@ -295,9 +304,9 @@ def test_any_byte_that_is_changed_in_any_entry_is_an_error(released: Mapping[str
             changed[place] ^= 1
             state.replace(entry(number), bytes(changed))
             with pytest.raises(LedgerError):
-                account.check()
+                account.check(PARENT)
         state.replace(entry(number), data)
-    account.check()
+    account.check(PARENT)
 
 
 def rewritten(data: bytes) -> bytes:
@@ -388,7 +397,7 @@ def test_an_account_that_was_tampered_with_is_an_error(released: Mapping[str, by
     TAMPERINGS[what](objects)
     state = bucket_of(objects)
     with pytest.raises(LedgerError):
-        account_of(state).check()
+        account_of(state).check(PARENT)
     assert contents(state) == objects
 
 
@@ -406,7 +415,7 @@ def test_an_entry_that_was_lost_before_anything_was_released_is_charged_again(re
     lost = {entry(3), str(keys.Release("orchard", 2))}
     state = bucket_of({key: data for key, data in released.items() if key not in lost})
     account = replace(account_of(state), round=2)
-    account.check()
+    account.check(PARENT)
     assert account.charge() == sha256(released[entry(3)]).hexdigest()
 
 

@@ -137,7 +137,7 @@ def test_a_budget_of_the_very_epsilon_that_was_agreed_pays_for_every_round(
     Ledger(state, "data").open(agreed.privacy.unit, agreed.privacy.adjacency, bytes(32))
     for round_ in range(3):
         account = Account(own, state, agreed, round_, found)
-        account.check()
+        account.check(Bucket(Clock()))
         account.charge()
     assert 0.97 * EPSILON < account.spent()["epsilon_federation"] <= EPSILON
 

@@ -422,6 +422,29 @@ def test_a_release_whose_entry_was_lost_is_neither_uploaded_nor_followed_by_anot
     assert federation.uploads().keys() >= {str(keys.Update("orchard", "alder", 1))}
 
 
+@every_mechanism
+def test_private_state_put_back_to_an_earlier_day_releases_nothing(mechanism: str):
+    """Account and releases agree with each other; the client's own upload tells that both are old."""
+    federation = Private(agreed(mechanism)).opened()
+    earlier = contents(federation.states["alder"])
+    federation.train()
+    today = contents(federation.states["alder"])
+    federation.parent_bucket.create(str(keys.Model("orchard", 1)), model_file(federation.settings, 1, FIRST))
+
+    def put_back(objects: dict[str, bytes]) -> None:
+        federation.states["alder"] = Bucket(federation.clock)
+        for key, data in objects.items():
+            federation.states["alder"].create(key, data)
+
+    put_back(earlier)
+    with pytest.raises(LedgerError, match=f"{UPDATE} .* in no account; restore"):
+        federation.train(round_=1)
+    assert federation.uploads().keys() == {UPDATE}
+    put_back(today)
+    federation.train(round_=1)
+    assert federation.uploads().keys() == {UPDATE, str(keys.Update("orchard", "alder", 1))}
+
+
 def test_an_account_for_another_unit_releases_nothing():
     federation = Private(agreed("example")).opened()
     federation.states["alder"] = Bucket(federation.clock)
