@@ -21,7 +21,7 @@ from client.privacy.plan import Plan, make_plan
 from client.update import Learned, update_file
 from exchange import keys
 from exchange.documents import Document, sha256
-from exchange.errors import AlreadyExists, BudgetExceeded, DifferentContent, FedbucketError
+from exchange.errors import AlreadyExists, BudgetExceeded, ConsentRefused, DifferentContent, FedbucketError
 from exchange.events import ObjectCreated
 from exchange.public import final_reason, newest_model, open_model, read_settings
 from exchange.records import Ticket, Withdrawal
@@ -65,6 +65,13 @@ class Client:
     time_limit: float
 
 
+class Agreed(Document):
+    """In private state: what the client answered to under this federation's name."""
+
+    federation: str
+    settings_sha256: str
+
+
 class Attempt(Document):
     """In private state: training for a round was begun."""
 
@@ -99,6 +106,7 @@ def train(client: Client, federation: str, round_: int, model_sha256: str | None
     agreement = consent.check(client.settings, federation, settings)
     if not _open(parent, federation, round_):
         return
+    _hold_to(client, settings)
     kept = _kept(client, settings, round_)
     if kept is None and not _answered(client, parent, federation, round_):
         kept = _answer(client, agreement, settings, round_, parent, model_sha256)
@@ -133,6 +141,18 @@ def _sweep_federation(client: Client, agreement: Agreement) -> None:
     ages = [info.age for info in client.state.list(keys.attempts(agreement.federation, newest))]
     if not ages or min(ages) >= client.time_limit:
         train(client, agreement.federation, newest)
+
+
+def _hold_to(client: Client, settings: FederationSettings) -> None:
+    """Refuse a federation that bears the name of an earlier one: what was released to that would be taken for its own."""
+    agreed = Agreed(federation=settings.name, settings_sha256=settings.sha256)
+    try:
+        put(client.state, str(keys.Agreed(settings.name)), agreed.to_bytes())
+    except DifferentContent as error:
+        raise ConsentRefused(
+            f"{client.settings.id} has answered to other settings under the name {settings.name!r}; nothing was sent: "
+            "a new federation takes a new name"
+        ) from error
 
 
 def _open(parent: Store, federation: str, round_: int) -> bool:

@@ -13,7 +13,8 @@ and no capital letter, so that no key can be mistaken for another, on any store.
                          readmission/rounds/000007/cohort.json
                          readmission/rounds/000007/summary.json
     client bucket        readmission/inbox/000007.json
-    private state        readmission/releases/000007.safetensors
+    private state        readmission/agreed.json
+                         readmission/releases/000007.safetensors
                          readmission/releases/000007.withdrawn.json
                          readmission/attempts/000007/0003.json
                          ledger/admissions-2024/000012.json
@@ -119,6 +120,16 @@ class Summary:
 
 
 @dataclass(frozen=True, order=True)
+class Agreed:
+    """In private state: the settings that the client answered to under this name; it belongs to them from then on."""
+
+    federation: str
+
+    def __str__(self) -> str:
+        return f"{self.federation}/agreed.json"
+
+
+@dataclass(frozen=True, order=True)
 class Release:
     """In private state: the bytes of an `Update`, kept before they are uploaded."""
 
@@ -153,7 +164,20 @@ class LedgerEntry:
         return f"{ledger(self.dataset)}{self.number:06d}.json"
 
 
-Key = Settings | Model | Finished | Ticket | Update | Receipt | Cohort | Summary | Release | Attempt | LedgerEntry
+Key = (
+    Settings
+    | Model
+    | Finished
+    | Ticket
+    | Update
+    | Receipt
+    | Cohort
+    | Summary
+    | Agreed
+    | Release
+    | Attempt
+    | LedgerEntry
+)
 
 
 def models(federation: str) -> str:
@@ -218,6 +242,7 @@ _GRAMMAR: list[tuple[str, Callable[[dict[str, str]], Key]]] = [
     ),
     (rf"{_FEDERATION}/rounds/{_ROUND}/cohort\.json", lambda found: Cohort(found["federation"], int(found["round"]))),
     (rf"{_FEDERATION}/rounds/{_ROUND}/summary\.json", lambda found: Summary(found["federation"], int(found["round"]))),
+    (rf"{_FEDERATION}/agreed\.json", lambda found: Agreed(found["federation"])),
     (
         rf"{_FEDERATION}/releases/{_ROUND}\.{_ANSWER}",
         lambda found: Release(found["federation"], int(found["round"]), _withdrawn(found)),

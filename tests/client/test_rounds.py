@@ -11,11 +11,11 @@ from client import rounds as client_rounds
 from client.rounds import Client
 from client.update import Learned
 from exchange import keys, tensors
-from exchange.errors import DifferentContent, InvalidDocument, LedgerError, StoreUnavailable, TaskError
+from exchange.errors import ConsentRefused, DifferentContent, InvalidDocument, LedgerError, StoreUnavailable, TaskError
 from exchange.events import ObjectCreated
 from exchange.spec import Budget, FederationSettings
 from tests.support.arithmetic import FIRST, trained, update_file
-from tests.support.buckets import Bucket, contents
+from tests.support.buckets import Bucket, answers, contents
 from tests.support.federation import TIME_LIMIT, Federation
 from tests.support.settings import DEADLINE, PRIVATE, client_settings, federation_settings
 from tests.support.watched import Crash, CrashingStore, Killed, tolerated
@@ -123,10 +123,10 @@ def test_a_round_that_another_tool_has_answered_for_the_client_costs_nothing(
 ):
     federation = opened(settings)
     federation.upload("birch", 0, answer)
-    before = contents(federation.parent_bucket), contents(federation.states["birch"])
+    before = contents(federation.parent_bucket), answers(federation.states["birch"])
     federation.deliver(TICKET)
     federation.sweep_client("birch")
-    assert (contents(federation.parent_bucket), contents(federation.states["birch"])) == before
+    assert (contents(federation.parent_bucket), answers(federation.states["birch"])) == before
     assert federation.learners["birch"].calls == []
 
 
@@ -136,6 +136,18 @@ def test_a_release_that_is_not_what_was_uploaded_in_its_place_is_an_error():
     federation.upload("birch", 0, b"from another machine")
     with pytest.raises(DifferentContent, match=UPDATE):
         federation.deliver(TICKET)
+
+
+@both
+def test_a_new_federation_under_an_old_name_is_refused_and_gets_nothing_of_the_old_one(settings: FederationSettings):
+    federation = opened(settings)
+    federation.deliver(TICKET)
+    other = settings.model_copy(update={"rounds": settings.rounds + 1})
+    again = opened(FederationSettings.from_bytes(other.to_bytes(), "federation.json"))
+    again.states["birch"] = federation.states["birch"]
+    with pytest.raises(ConsentRefused, match="a new federation takes a new name"):
+        again.deliver(TICKET)
+    assert not uploaded(again)
 
 
 # When it trains.
@@ -185,11 +197,11 @@ def test_a_round_that_closed_during_training_costs_nothing_and_gets_nothing(sett
         closed(federation)
         return learned
 
-    before = set(contents(federation.states["birch"]))
+    before = set(answers(federation.states["birch"]))
     client_rounds.handle(learning(federation, late), TICKET)
     assert federation.learners["birch"].calls == [0]
     assert not uploaded(federation)
-    assert set(contents(federation.states["birch"])) - before == {str(keys.Attempt("orchard", 0, 0))}
+    assert set(answers(federation.states["birch"])) - before == {str(keys.Attempt("orchard", 0, 0))}
 
 
 @both
@@ -200,10 +212,10 @@ def test_a_run_that_finished_during_training_costs_nothing_and_gets_nothing(sett
         federation.parent_bucket.create(str(keys.Finished("orchard")), b"{}")
         return learned
 
-    before = set(contents(federation.states["birch"]))
+    before = set(answers(federation.states["birch"]))
     client_rounds.handle(learning(federation, late), TICKET)
     assert not uploaded(federation)
-    assert set(contents(federation.states["birch"])) - before == {str(keys.Attempt("orchard", 0, 0))}
+    assert set(answers(federation.states["birch"])) - before == {str(keys.Attempt("orchard", 0, 0))}
 
 
 def test_a_model_other_than_the_ticket_names_is_refused():
@@ -361,7 +373,7 @@ def test_with_its_account_lost_a_client_releases_nothing():
     federation.states["birch"] = Bucket(federation.clock)
     with pytest.raises(LedgerError, match="has no account"):
         federation.deliver(TICKET)
-    assert contents(federation.states["birch"]) == {}
+    assert answers(federation.states["birch"]) == {}
     assert federation.learners["birch"].calls == []
     assert len(federation.uploads()) == 0
 
@@ -372,7 +384,7 @@ def test_with_its_account_lost_a_client_that_has_answered_does_nothing():
     federation.parent_bucket.replace(UPDATE, b"so that another upload would be seen")
     federation.states["birch"] = Bucket(federation.clock)
     federation.deliver(TICKET)
-    assert contents(federation.states["birch"]) == {}
+    assert answers(federation.states["birch"]) == {}
     assert federation.learners["birch"].calls == [0]
     assert len(federation.uploads()) == 1
 

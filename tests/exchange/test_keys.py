@@ -25,6 +25,7 @@ KINDS: dict[type[Key], st.SearchStrategy[Key]] = {
     keys.Cohort: st.builds(keys.Cohort, federations, rounds),
     keys.Summary: st.builds(keys.Summary, federations, rounds),
     keys.Release: st.builds(keys.Release, federations, rounds, withdrawn),
+    keys.Agreed: st.builds(keys.Agreed, federations),
     keys.Attempt: st.builds(keys.Attempt, federations, rounds, st.integers(0, 9999)),
     keys.LedgerEntry: st.builds(keys.LedgerEntry, identifiers, rounds),
 }
@@ -42,6 +43,7 @@ EXAMPLES = {
     "readmission/rounds/000007/summary.json": keys.Summary("readmission", 7),
     "readmission/releases/000007.safetensors": keys.Release("readmission", 7),
     "readmission/releases/000007.withdrawn.json": keys.Release("readmission", 7, withdrawn=True),
+    "readmission/agreed.json": keys.Agreed("readmission"),
     "readmission/attempts/000007/0003.json": keys.Attempt("readmission", 7, 3),
     "ledger/admissions-2024/000012.json": keys.LedgerEntry("admissions-2024", 12),
 }

@@ -47,6 +47,11 @@ def contents(store: Store) -> dict[str, bytes]:
     return {info.key: store.read(info.key) for info in store.list("")}
 
 
+def answers(state: Store) -> dict[str, bytes]:
+    """Return everything in a client's private state but the note of which settings it answers to."""
+    return {key: data for key, data in contents(state).items() if not isinstance(keys.parse(key), keys.Agreed)}
+
+
 def foreign_keys(store: Store) -> list[str]:
     """Return the keys in a bucket that the grammar does not know; there should be none."""
     return [info.key for info in store.list("") if keys.parse(info.key) is None]

@@ -21,7 +21,7 @@ from exchange import keys, tensors
 from exchange.errors import ConsentRefused, LedgerError
 from exchange.stores import Store
 from tests.support.arithmetic import FIRST, model_file
-from tests.support.buckets import Bucket, contents
+from tests.support.buckets import Bucket, answers, contents
 from tests.support.federation import TIME_LIMIT
 from tests.support.private import (
     EPSILON,
@@ -223,11 +223,11 @@ def test_a_round_that_closed_while_it_trained_costs_nothing(mechanism: str, how:
         return replace(client, learn=learn)
 
     federation.change = closing
-    before = contents(federation.states["alder"])
+    before = answers(federation.states["alder"])
     federation.train()
     assert federation.learners["alder"].calls == [0]
     assert federation.drawn == []
-    assert contents(federation.states["alder"]).keys() - before == {str(keys.Attempt("orchard", 0, 0))}
+    assert answers(federation.states["alder"]).keys() - before == {str(keys.Attempt("orchard", 0, 0))}
     assert federation.uploads() == {}
 
 
@@ -326,7 +326,7 @@ def test_a_client_that_cannot_pay_withdraws_by_name_and_the_round_closes_without
     federation.granted(2.0)
     federation.run()
     assert federation.learners["alder"].calls == []
-    assert contents(federation.states["alder"]).keys() == {f"{LEDGER}000000.json"} | {
+    assert answers(federation.states["alder"]).keys() == {f"{LEDGER}000000.json"} | {
         str(keys.Release("orchard", round_, withdrawn=True)) for round_ in range(2)
     }
     assert [federation.receipt("alder", round_).outcome for round_ in range(2)] == ["withdrawn"] * 2
@@ -449,10 +449,10 @@ def test_an_account_for_another_unit_releases_nothing():
     federation = Private(agreed("example")).opened()
     federation.states["alder"] = Bucket(federation.clock)
     Ledger(federation.states["alder"], "data").open("client", "replace-one", bytes(32))
-    before = contents(federation.states["alder"])
+    before = answers(federation.states["alder"])
     with pytest.raises(LedgerError, match=r"kept for unit client \(replace-one\), the budget is for unit example"):
         federation.train()
-    assert contents(federation.states["alder"]) == before
+    assert answers(federation.states["alder"]) == before
     assert federation.learners["alder"].calls == []
 
 
