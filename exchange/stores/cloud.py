@@ -1,0 +1,273 @@
+"""What the buckets of all clouds share: keys below a prefix, patience, uploads in parts, and one translation of errors.
+
+A backend says how to put, find, fetch and list by its SDK; the promises of the protocol are kept here, once. An SDK's
+own retries are switched off: the store's are the only ones, so that a lost answer is known to have been lost.
+"""
+
+import random
+import time
+import uuid
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Iterator, Set
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from functools import partial
+from typing import ClassVar, Protocol, TypeVar
+
+from exchange.errors import AlreadyExists, NotFound, ObjectTooLarge, StoreError, StoreUnavailable, VersionMismatch
+from exchange.stores.protocol import READ_LIMIT, ObjectInfo, Writer, check_key, check_prefix, is_key
+
+CONNECT, READ = 10.0, 60.0  # seconds that a store may take to be reached, and to say something
+PAUSES = (0.2, 0.5, 1.0, 2.0, 4.0)  # seconds between tries; GCS and S3 ask a throttled client for about as many
+PART = 8 * 2**20  # bytes: above S3's least part of 5 MiB, a multiple of GCS's 256 KiB
+TRANSIENT = {0, 408, 429, 500, 502, 503, 504}
+_T = TypeVar("_T")
+
+
+@dataclass(frozen=True)
+class Fault:
+    """What an SDK's error comes down to: an HTTP status, 0 if the store did not answer, and the store's word for it."""
+
+    status: int
+    code: str
+
+
+@dataclass(frozen=True)
+class Entry:
+    """An object by its full name; `mark` is the random word that its creator left in its metadata."""
+
+    name: str
+    size: int
+    version: str
+    created: float
+    now: float
+    mark: str = ""
+
+
+@dataclass(frozen=True)
+class Page:
+    """A part of a listing; `token` asks for the next one, if there is one."""
+
+    entries: list[Entry]
+    folders: list[str]
+    token: str | None
+
+
+class Upload(Protocol):
+    """An upload in parts. The last part or `finish` creates the object; a call that failed may be made again."""
+
+    def send(self, part: bytes) -> None: ...
+
+    def finish(self) -> None: ...
+
+    def abort(self) -> None: ...
+
+
+class CloudStore(ABC):
+    """A bucket behind an SDK.
+
+    Attributes:
+        taken: the statuses and words by which the store says that a precondition does not hold.
+        faults: the errors that its SDK raises.
+        single: bytes up to which a streamed object is held in memory and sent as one request.
+    """
+
+    taken: ClassVar[Set[int | str]]
+    faults: ClassVar[tuple[type[Exception], ...]]
+    single: ClassVar[int] = PART
+
+    def __init__(self, url: str, prefix: str) -> None:
+        self.url = f"{url}/{prefix}" if prefix else url
+        self._root = f"{check_key(prefix)}/" if prefix else ""
+
+    @abstractmethod
+    def _fault(self, error: Exception) -> Fault: ...
+
+    @abstractmethod
+    def _put(self, name: str, data: bytes, mark: str) -> str: ...
+
+    @abstractmethod
+    def _head(self, name: str) -> Entry: ...
+
+    @abstractmethod
+    def _fetch(self, name: str, offset: int, buffer: memoryview, version: str | None) -> int: ...
+
+    @abstractmethod
+    def _page(self, prefix: str, delimiter: str, token: str | None) -> Page: ...
+
+    @abstractmethod
+    def _upload(self, name: str, size: int, mark: str) -> Upload: ...
+
+    def create(self, key: str, data: bytes) -> str:
+        name, mark = self._name(key), uuid.uuid4().hex
+        version = self._decide(key, mark, lambda: self._put(name, bytes(data), mark))
+        return version or self.stat(key).version
+
+    def read(self, key: str, version: str | None = None, limit: int = READ_LIMIT) -> bytes:
+        info = self._pinned(key, version)
+        if info.size > limit:
+            raise ObjectTooLarge(f"{key} in {self.url}: {info.size} bytes, the limit is {limit}")
+        data = bytearray(info.size)
+        if data:
+            self._fill(key, 0, memoryview(data), info.version)
+        return bytes(data)
+
+    def stat(self, key: str) -> ObjectInfo:
+        return self._info(self._ask(key, partial(self._head, self._name(key))))
+
+    def read_into(self, key: str, offset: int, buffer: memoryview, version: str | None = None) -> None:
+        if len(buffer):
+            self._fill(key, offset, buffer, version)
+        else:
+            self._pinned(key, version)
+
+    @contextmanager
+    def writer(self, key: str, size: int) -> Iterator[Writer]:
+        name, mark = self._name(key), uuid.uuid4().hex
+        if size <= self.single:
+            yield (out := _Parts(size))
+            self.create(key, out.finish(f"{key} in {self.url}"))
+            return
+        upload = self._ask(key, lambda: self._upload(name, size, mark), AlreadyExists)
+        try:
+            yield (out := _Parts(size, lambda part: self._decide(key, mark, lambda: upload.send(part))))
+            last = out.finish(f"{key} in {self.url}")
+            self._decide(key, mark, lambda: upload.send(last))
+            self._decide(key, mark, upload.finish)
+        except BaseException:
+            with suppress(StoreError):
+                self._ask(key, upload.abort)
+            raise
+
+    def list(self, prefix: str) -> Iterator[ObjectInfo]:
+        # Sorted here: an Azure account with a hierarchical namespace has an order of its own.
+        yield from sorted(self._listed(check_prefix(prefix)), key=lambda info: info.key)
+
+    def folders(self) -> Iterator[str]:
+        names = {self._key(folder).rstrip("/") for page in self._pages(self._root, "/") for folder in page.folders}
+        for name in sorted(filter(is_key, names)):
+            if next(self._listed(f"{name}/"), None):
+                yield name
+
+    def _listed(self, prefix: str) -> Iterator[ObjectInfo]:
+        for page in self._pages(self._root + prefix, ""):
+            yield from (info for info in map(self._info, page.entries) if is_key(info.key))
+
+    def _pages(self, prefix: str, delimiter: str) -> Iterator[Page]:
+        page = self._ask(prefix, partial(self._page, prefix, delimiter, None))
+        yield page
+        while page.token:
+            page = self._ask(prefix, partial(self._page, prefix, delimiter, page.token))
+            yield page
+
+    def _name(self, key: str) -> str:
+        return self._root + check_key(key)
+
+    def _key(self, name: str) -> str:
+        return name.removeprefix(self._root)
+
+    def _info(self, entry: Entry) -> ObjectInfo:
+        return ObjectInfo(self._key(entry.name), entry.size, entry.version, entry.created, entry.now)
+
+    def _pinned(self, key: str, version: str | None) -> ObjectInfo:
+        info = self.stat(key)
+        if version not in (None, info.version):
+            raise VersionMismatch(f"{key} in {self.url}: version {version} asked for, it is {info.version} now")
+        return info
+
+    def _fill(self, key: str, offset: int, buffer: memoryview, version: str | None) -> None:
+        count = self._ask(key, partial(self._fetch, self._name(key), offset, buffer, version))
+        if count != len(buffer):
+            raise StoreError(f"{key} in {self.url}: ends before byte {offset + len(buffer)}")
+
+    def _ask(self, key: str, call: Callable[[], _T], taken: type[StoreError] = VersionMismatch) -> _T:
+        """Call the store, again and again while it does not answer; raises StoreErrors only."""
+        for pause in PAUSES:
+            with suppress(StoreUnavailable):
+                return self._try(key, call, taken)
+            time.sleep(pause * random.uniform(0.5, 1.0))  # noqa: TID251 - so that racers do not come again together
+        return self._try(key, call, taken)
+
+    def _try(self, key: str, call: Callable[[], _T], taken: type[StoreError]) -> _T:
+        try:
+            return call()
+        except self.faults as error:
+            failure = self._failure(key, self._fault(error), taken)
+        raise failure  # outside the handler, without the SDK's error: its text may hold a signed URL
+
+    def _failure(self, key: str, fault: Fault, taken: type[StoreError]) -> StoreError:
+        what = f"{key} in {self.url}"
+        if fault.status in TRANSIENT:
+            return StoreUnavailable(f"{what}: the store did not answer: {fault.code}")
+        if self.taken & {fault.status, fault.code}:
+            return taken(what)
+        if fault.status == 404:
+            return NotFound(what)
+        denied = "; check the credentials and their rights" if fault.status in (401, 403) else ""
+        return StoreError(f"{what}: the store answered {fault.status} {fault.code}{denied}")
+
+    def _decide(self, key: str, mark: str, call: Callable[[], _T]) -> _T | None:
+        """Call what creates the object. A key that is taken at the second try may be ours: the first answer was lost.
+
+        Returns:
+            What `call` returns; None if the object turned out to be created already, by us.
+        """
+        tries = 0
+
+        def attempt() -> _T:
+            nonlocal tries
+            tries += 1
+            return call()
+
+        try:
+            return self._ask(key, attempt, AlreadyExists)
+        except AlreadyExists:
+            if tries > 1 and self._ask(key, partial(self._head, self._name(key))).mark == mark:
+                return None
+            raise
+        except NotFound:  # the upload is gone: it was finished, or somebody else's was, or there is no such bucket
+            return self._already(key, mark)
+
+    def _already(self, key: str, mark: str) -> None:
+        try:
+            found = self._ask(key, partial(self._head, self._name(key)))
+        except NotFound:
+            raise StoreUnavailable(f"{key} in {self.url}: no such bucket, or the upload was dropped: begin it again") from None
+        if found.mark != mark:
+            raise AlreadyExists(f"{key} in {self.url}")
+
+
+class _Parts:
+    """Cuts what is written into parts; the last one is held back, so that nothing is created before all is there."""
+
+    def __init__(self, size: int, send: Callable[[bytes], object] | None = None) -> None:
+        self._size, self._send = size, send
+        self._count, self._held = 0, bytearray()
+
+    def write(self, data: bytes | bytearray | memoryview, /) -> None:
+        self._count += len(data)
+        if self._count > self._size:  # finish() will refuse them: no need to hold them
+            return
+        self._held += data
+        while self._send and len(self._held) > PART:
+            self._send(bytes(self._held[:PART]))
+            del self._held[:PART]
+
+    def finish(self, what: str) -> bytes:
+        if self._count != self._size:
+            raise StoreError(f"{what}: {self._size} bytes announced, {self._count} written")
+        return bytes(self._held)
+
+
+class Sink:
+    """A file that fills a buffer."""
+
+    def __init__(self, buffer: memoryview) -> None:
+        self._buffer, self.filled = buffer, 0
+
+    def write(self, data: bytes) -> int:
+        if self.filled + len(data) > len(self._buffer):
+            raise StoreError(f"{len(self._buffer)} bytes asked for, more came")
+        self._buffer[self.filled : self.filled + len(data)] = data
+        self.filled += len(data)
+        return len(data)
