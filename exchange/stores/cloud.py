@@ -176,7 +176,11 @@ class CloudStore(ABC):
         return info
 
     def _fill(self, key: str, offset: int, buffer: memoryview, version: str | None) -> None:
-        count = self._ask(key, partial(self._fetch, self._name(key), offset, buffer, version))
+        try:
+            count = self._ask(key, partial(self._fetch, self._name(key), offset, buffer, version))
+        except VersionMismatch:
+            self._pinned(key, version)  # tells which version it is now, or that it is gone
+            raise
         if count != len(buffer):
             raise StoreError(f"{key} in {self.url}: ends before byte {offset + len(buffer)}")
 

@@ -11,6 +11,7 @@ from typing import Any
 from google.api_core.exceptions import GoogleAPIError
 from google.auth.exceptions import GoogleAuthError, TransportError
 from google.cloud import storage
+from google.cloud.storage.exceptions import DataCorruption, InvalidResponse
 from requests.adapters import HTTPAdapter
 from urllib3.exceptions import HTTPError
 
@@ -25,7 +26,7 @@ class GcsStore(CloudStore):
     """A bucket of Google Cloud Storage."""
 
     taken = frozenset({412})
-    faults = (GoogleAPIError, GoogleAuthError, HTTPError, OSError)
+    faults = (GoogleAPIError, GoogleAuthError, DataCorruption, InvalidResponse, HTTPError, OSError)
 
     def __init__(self, bucket: str, prefix: str = "") -> None:
         super().__init__(f"gs://{bucket}", prefix)
@@ -43,7 +44,7 @@ class GcsStore(CloudStore):
 
     def _fault(self, error: Exception) -> Fault:
         status = getattr(error, "code", None) or getattr(getattr(error, "response", None), "status_code", None)
-        dropped = isinstance(error, HTTPError | OSError | TransportError)
+        dropped = isinstance(error, HTTPError | OSError | TransportError | DataCorruption)
         return Fault(int(status) if status else 0 if dropped else 400, type(error).__name__)
 
     def _put(self, name: str, data: bytes, mark: str) -> str:
@@ -70,13 +71,6 @@ class GcsStore(CloudStore):
             sink, start=offset, end=last, raw_download=True, checksum=None, **pinned, **_ONCE
         )
         return sink.filled
-
-    def _fill(self, key: str, offset: int, buffer: memoryview, version: str | None) -> None:
-        try:
-            super()._fill(key, offset, buffer, version)
-        except VersionMismatch:
-            self._pinned(key, None)  # raises NotFound: to a precondition, what is gone is another generation, too
-            raise
 
     def _page(self, prefix: str, delimiter: str, token: str | None) -> Page:
         listing = self._client.list_blobs(

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
+from functools import cache
 from typing import Any, Protocol
 
-import boto3
 from azure.storage.blob import ContainerClient
 from google.cloud import storage
 
-from exchange.stores import open_store
+from exchange.stores import open_store, s3
 from exchange.stores.azure import AzureStore
 
 
@@ -23,6 +23,7 @@ class Behind(Protocol):
         """Remove every object below the URL's prefix."""
 
 
+@cache
 def behind(url: str) -> Behind:
     scheme, _, path = url.partition("://")
     return {"gs": Gcs, "az": Azure, "s3": S3}[scheme](path)
@@ -47,18 +48,21 @@ class Gcs:
 
 class S3:
     def __init__(self, path: str) -> None:
-        name, _, self.prefix = path.partition("/")
-        self.bucket: Any = boto3.Session().resource("s3").Bucket(name)
+        self.name, _, self.prefix = path.partition("/")
+        self.client: Any = s3._connect()
 
     def make(self) -> None:
-        self.bucket.create()
+        self.client.create_bucket(Bucket=self.name)
 
     def replace(self, key: str, data: bytes) -> None:
-        self.bucket.put_object(Key=f"{self.prefix}/{key}".lstrip("/"), Body=data)
+        self.client.put_object(Bucket=self.name, Key=f"{self.prefix}/{key}".lstrip("/"), Body=data)
 
     def clear(self) -> None:
-        self.bucket.object_versions.filter(Prefix=f"{self.prefix}/").delete()
-        self.bucket.objects.filter(Prefix=f"{self.prefix}/").delete()
+        for page in self.client.get_paginator("list_object_versions").paginate(
+            Bucket=self.name, Prefix=f"{self.prefix}/"
+        ):
+            for each in [*page.get("Versions", []), *page.get("DeleteMarkers", [])]:
+                self.client.delete_object(Bucket=self.name, Key=each["Key"], VersionId=each["VersionId"])
 
 
 class Azure:
