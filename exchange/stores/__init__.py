@@ -18,8 +18,8 @@ _CLOUD = re.compile(rf"(gs|az|s3)://({_NAME}(?:/{_NAME})*)/?", re.ASCII)
 def open_store(url: str) -> Store:
     """Return the bucket at `url`; raises SettingsError for a URL of no known kind.
 
-    `file:///folder`, `gs://bucket`, `az://account/container` or `s3://bucket`; the clouds' ones may go on with a prefix,
-    which then begins every key. Credentials and endpoints are each SDK's own affair: its module says which.
+    `file:///folder`, `gs://bucket`, `az://account/container` or `s3://bucket`; the clouds' ones may go on with a
+    prefix, which then begins every key. Credentials and endpoints are each SDK's own affair: its module says which.
     """
     parts = urlsplit(url)
     is_path = parts.path.startswith("/") and not parts.query and not parts.fragment  # '#' and '?' are written %23, %3F

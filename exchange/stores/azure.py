@@ -8,16 +8,24 @@ that it names (Azurite, sovereign clouds, access by key); one without a key or a
 import base64
 import os
 import uuid
-from email.utils import parsedate_to_datetime
-from typing import Any
+from collections.abc import Mapping
+from typing import IO, Any, cast
 
 from azure.core import MatchConditions
-from azure.core.exceptions import AzureError, HttpResponseError, ServiceRequestError, ServiceResponseError
+from azure.core.exceptions import (
+    AzureError,
+    ClientAuthenticationError,
+    HttpResponseError,
+    ServiceRequestError,
+    ServiceResponseError,
+)
 from azure.identity import DefaultAzureCredential
 from azure.storage.blob import BlobBlock, BlobPrefix, BlobServiceClient
 
 from exchange.errors import StoreError
-from exchange.stores.cloud import CONNECT, PART, READ, CloudStore, Entry, Fault, Page, Sink
+from exchange.stores.cloud import CloudStore, Entry, Page
+from exchange.stores.parts import PART, Sink, Upload
+from exchange.stores.patience import CONNECT, READ, Fault, date_of
 
 _ONLY_NEW: dict[str, Any] = {"match_condition": MatchConditions.IfMissing}
 _CLIENT: dict[str, Any] = {
@@ -48,7 +56,8 @@ class AzureStore(CloudStore):
         code = getattr(error, "error_code", None) or type(error).__name__
         if code == "InvalidBlockList":  # a commit or a put of another writer has thrown our blocks away
             return Fault(404, code)
-        return Fault(error.status_code or 0, str(getattr(code, "value", code)))
+        status = 401 if isinstance(error, ClientAuthenticationError) else error.status_code
+        return Fault(status or 0, str(getattr(code, "value", code)))
 
     def _put(self, name: str, data: bytes, mark: str) -> str:
         blob = self._container.get_blob_client(name)
@@ -64,21 +73,22 @@ class AzureStore(CloudStore):
         if version is not None:
             pinned = {"etag": f'"{version}"', "match_condition": MatchConditions.IfNotModified}
         sink, blob = Sink(buffer), self._container.get_blob_client(name)
-        blob.download_blob(offset, len(buffer), **pinned).readinto(sink)
+        blob.download_blob(offset, len(buffer), **pinned).readinto(cast("IO[bytes]", sink))
         return sink.filled
 
     def _page(self, prefix: str, delimiter: str, token: str | None) -> Page:
         clock = _Clock()
+        listing: Any
         if delimiter:
             listing = self._container.walk_blobs(prefix, delimiter=delimiter, raw_response_hook=clock)
         else:
             listing = self._container.list_blobs(prefix, raw_response_hook=clock)
-        pages: Any = listing.by_page(token)
+        pages = listing.by_page(token)
         found = list(next(pages, ()))
         entries = [_entry(item, clock.now) for item in found if not isinstance(item, BlobPrefix)]
         return Page(entries, [item.name for item in found if isinstance(item, BlobPrefix)], pages.continuation_token)
 
-    def _upload(self, name: str, size: int, mark: str) -> "_Blocks":
+    def _upload(self, name: str, size: int, mark: str) -> Upload:
         return _Blocks(self._container.get_blob_client(name), mark)
 
 
@@ -94,19 +104,25 @@ class _Blocks:
         self._ids.append(block)
 
     def finish(self) -> None:
-        self._blob.commit_block_list([BlobBlock(each) for each in self._ids], metadata={"mark": self._mark}, **_ONLY_NEW)
+        self._blob.commit_block_list(
+            [BlobBlock(each) for each in self._ids], metadata={"mark": self._mark}, **_ONLY_NEW
+        )
 
     def abort(self) -> None:
         """Nothing to do: to take back uncommitted blocks, one would have to commit."""
 
 
 class _Clock:
-    """Notes the `Date` of an answer."""
+    """Keeps the headers of the last answer."""
 
-    now: float
+    headers: Mapping[str, str]
 
     def __call__(self, answer: Any) -> None:
-        self.now = parsedate_to_datetime(answer.http_response.headers["Date"]).timestamp()
+        self.headers = answer.http_response.headers
+
+    @property
+    def now(self) -> float:
+        return date_of(self.headers)
 
 
 def _connect(account: str) -> BlobServiceClient:

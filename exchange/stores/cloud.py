@@ -4,32 +4,20 @@ A backend says how to put, find, fetch and list by its SDK; the promises of the 
 own retries are switched off: the store's are the only ones, so that a lost answer is known to have been lost.
 """
 
-import random
-import time
 import uuid
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Set
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from functools import partial
-from typing import ClassVar, Protocol, TypeVar
+from typing import ClassVar, TypeVar
 
 from exchange.errors import AlreadyExists, NotFound, ObjectTooLarge, StoreError, StoreUnavailable, VersionMismatch
+from exchange.stores.parts import PART, Parts, Upload
+from exchange.stores.patience import Fault, failure, patiently
 from exchange.stores.protocol import READ_LIMIT, ObjectInfo, Writer, check_key, check_prefix, is_key
 
-CONNECT, READ = 10.0, 60.0  # seconds that a store may take to be reached, and to say something
-PAUSES = (0.2, 0.5, 1.0, 2.0, 4.0)  # seconds between tries; GCS and S3 ask a throttled client for about as many
-PART = 8 * 2**20  # bytes: above S3's least part of 5 MiB, a multiple of GCS's 256 KiB
-TRANSIENT = {0, 408, 429, 500, 502, 503, 504}
 _T = TypeVar("_T")
-
-
-@dataclass(frozen=True)
-class Fault:
-    """What an SDK's error comes down to: an HTTP status, 0 if the store did not answer, and the store's word for it."""
-
-    status: int
-    code: str
 
 
 @dataclass(frozen=True)
@@ -51,16 +39,6 @@ class Page:
     entries: list[Entry]
     folders: list[str]
     token: str | None
-
-
-class Upload(Protocol):
-    """An upload in parts. The last part or `finish` creates the object; a call that failed may be made again."""
-
-    def send(self, part: bytes) -> None: ...
-
-    def finish(self) -> None: ...
-
-    def abort(self) -> None: ...
 
 
 class CloudStore(ABC):
@@ -125,12 +103,12 @@ class CloudStore(ABC):
     def writer(self, key: str, size: int) -> Iterator[Writer]:
         name, mark = self._name(key), uuid.uuid4().hex
         if size <= self.single:
-            yield (out := _Parts(size))
+            yield (out := Parts(size))
             self.create(key, out.finish(f"{key} in {self.url}"))
             return
         upload = self._ask(key, lambda: self._upload(name, size, mark), AlreadyExists)
         try:
-            yield (out := _Parts(size, lambda part: self._decide(key, mark, lambda: upload.send(part))))
+            yield (out := Parts(size, lambda part: self._decide(key, mark, lambda: upload.send(part))))
             last = out.finish(f"{key} in {self.url}")
             self._decide(key, mark, lambda: upload.send(last))
             self._decide(key, mark, upload.finish)
@@ -185,30 +163,14 @@ class CloudStore(ABC):
             raise StoreError(f"{key} in {self.url}: ends before byte {offset + len(buffer)}")
 
     def _ask(self, key: str, call: Callable[[], _T], taken: type[StoreError] = VersionMismatch) -> _T:
-        """Call the store, again and again while it does not answer; raises StoreErrors only."""
-        for pause in PAUSES:
-            with suppress(StoreUnavailable):
-                return self._try(key, call, taken)
-            time.sleep(pause * random.uniform(0.5, 1.0))  # noqa: TID251 - so that racers do not come again together
-        return self._try(key, call, taken)
+        return patiently(lambda: self._try(key, call, taken))
 
     def _try(self, key: str, call: Callable[[], _T], taken: type[StoreError]) -> _T:
         try:
             return call()
         except self.faults as error:
-            failure = self._failure(key, self._fault(error), taken)
-        raise failure  # outside the handler, without the SDK's error: its text may hold a signed URL
-
-    def _failure(self, key: str, fault: Fault, taken: type[StoreError]) -> StoreError:
-        what = f"{key} in {self.url}"
-        if fault.status in TRANSIENT:
-            return StoreUnavailable(f"{what}: the store did not answer: {fault.code}")
-        if self.taken & {fault.status, fault.code}:
-            return taken(what)
-        if fault.status == 404:
-            return NotFound(what)
-        denied = "; check the credentials and their rights" if fault.status in (401, 403) else ""
-        return StoreError(f"{what}: the store answered {fault.status} {fault.code}{denied}")
+            failed = failure(f"{key} in {self.url}", self._fault(error), taken, self.taken)
+        raise failed  # outside the handler, without the SDK's error: its text may hold a signed URL
 
     def _decide(self, key: str, mark: str, call: Callable[[], _T]) -> _T | None:
         """Call what creates the object. A key that is taken at the second try may be ours: the first answer was lost.
@@ -230,48 +192,14 @@ class CloudStore(ABC):
                 return None
             raise
         except NotFound:  # the upload is gone: it was finished, or somebody else's was, or there is no such bucket
-            return self._already(key, mark)
+            self._check_ours(key, mark)
+            return None
 
-    def _already(self, key: str, mark: str) -> None:
+    def _check_ours(self, key: str, mark: str) -> None:
         try:
             found = self._ask(key, partial(self._head, self._name(key)))
         except NotFound:
-            raise StoreUnavailable(f"{key} in {self.url}: no such bucket, or the upload was dropped: begin it again") from None
+            what = f"{key} in {self.url}"
+            raise StoreUnavailable(f"{what}: no such bucket, or the upload was dropped: begin it again") from None
         if found.mark != mark:
             raise AlreadyExists(f"{key} in {self.url}")
-
-
-class _Parts:
-    """Cuts what is written into parts; the last one is held back, so that nothing is created before all is there."""
-
-    def __init__(self, size: int, send: Callable[[bytes], object] | None = None) -> None:
-        self._size, self._send = size, send
-        self._count, self._held = 0, bytearray()
-
-    def write(self, data: bytes | bytearray | memoryview, /) -> None:
-        self._count += len(data)
-        if self._count > self._size:  # finish() will refuse them: no need to hold them
-            return
-        self._held += data
-        while self._send and len(self._held) > PART:
-            self._send(bytes(self._held[:PART]))
-            del self._held[:PART]
-
-    def finish(self, what: str) -> bytes:
-        if self._count != self._size:
-            raise StoreError(f"{what}: {self._size} bytes announced, {self._count} written")
-        return bytes(self._held)
-
-
-class Sink:
-    """A file that fills a buffer."""
-
-    def __init__(self, buffer: memoryview) -> None:
-        self._buffer, self.filled = buffer, 0
-
-    def write(self, data: bytes) -> int:
-        if self.filled + len(data) > len(self._buffer):
-            raise StoreError(f"{len(self._buffer)} bytes asked for, more came")
-        self._buffer[self.filled : self.filled + len(data)] = data
-        self.filled += len(data)
-        return len(data)

@@ -5,7 +5,6 @@ universe (a sovereign cloud): GOOGLE_CLOUD_UNIVERSE_DOMAIN. A version is a gener
 """
 
 import threading
-from email.utils import parsedate_to_datetime
 from typing import Any
 
 from google.api_core.exceptions import GoogleAPIError
@@ -16,9 +15,12 @@ from requests.adapters import HTTPAdapter
 from urllib3.exceptions import HTTPError
 
 from exchange.errors import StoreError, VersionMismatch
-from exchange.stores.cloud import CONNECT, READ, CloudStore, Entry, Fault, Page, Sink
+from exchange.stores.cloud import CloudStore, Entry, Page
+from exchange.stores.parts import Sink, Upload
+from exchange.stores.patience import CONNECT, READ, Fault, date_of
 
 _ONCE: dict[str, Any] = {"retry": None, "timeout": (CONNECT, READ)}
+_DROPPED = (HTTPError, OSError, TransportError, DataCorruption)
 _FIELDS = "items(name,size,generation,timeCreated),prefixes,nextPageToken"
 
 
@@ -35,17 +37,17 @@ class GcsStore(CloudStore):
         self._http = self._client._http  # requests' session: the SDK shows no response headers, and we need `Date`
         self._http.mount("http://", HTTPAdapter(pool_maxsize=64))
         self._http.mount("https://", HTTPAdapter(pool_maxsize=64))
-        self._http.hooks["response"].append(self._note_date)
+        self._http.hooks["response"].append(self._note)
         self._last = threading.local()
 
-    def _note_date(self, response: Any, **_: object) -> None:
-        if "Date" in response.headers:
-            self._last.now = parsedate_to_datetime(response.headers["Date"]).timestamp()
+    def _note(self, response: Any, **_: object) -> None:
+        self._last.headers = response.headers
 
     def _fault(self, error: Exception) -> Fault:
         status = getattr(error, "code", None) or getattr(getattr(error, "response", None), "status_code", None)
-        dropped = isinstance(error, HTTPError | OSError | TransportError | DataCorruption)
-        return Fault(int(status) if status else 0 if dropped else 400, type(error).__name__)
+        if not status:
+            status = 0 if isinstance(error, _DROPPED) else 401 if isinstance(error, GoogleAuthError) else 400
+        return Fault(int(status), type(error).__name__)
 
     def _put(self, name: str, data: bytes, mark: str) -> str:
         blob = self._bucket.blob(name)
@@ -60,7 +62,9 @@ class GcsStore(CloudStore):
 
     def _entry(self, blob: Any) -> Entry:
         mark = (blob.metadata or {}).get("mark", "")
-        return Entry(blob.name, blob.size, _generation(blob), blob.time_created.timestamp(), self._last.now, mark)
+        return Entry(
+            blob.name, blob.size, _generation(blob), blob.time_created.timestamp(), date_of(self._last.headers), mark
+        )
 
     def _fetch(self, name: str, offset: int, buffer: memoryview, version: str | None) -> int:
         if version is not None and not version.isdecimal():
@@ -79,7 +83,7 @@ class GcsStore(CloudStore):
         entries = [self._entry(blob) for blob in next(listing.pages, ())]
         return Page(entries, sorted(listing.prefixes), listing.next_page_token)
 
-    def _upload(self, name: str, size: int, mark: str) -> "_Session":
+    def _upload(self, name: str, size: int, mark: str) -> Upload:
         blob = self._bucket.blob(name)
         blob.metadata = {"mark": mark}
         url = blob.create_resumable_upload_session(
@@ -120,7 +124,11 @@ class _Session:
 
     def _request(self, content_range: str, data: bytes) -> Any:
         answer = self._http.put(
-            self._url, data=data, headers={"Content-Range": content_range}, timeout=(CONNECT, READ), allow_redirects=False
+            self._url,
+            data=data,
+            headers={"Content-Range": content_range},
+            timeout=(CONNECT, READ),
+            allow_redirects=False,
         )
         if answer.status_code != 308:
             answer.raise_for_status()

@@ -5,17 +5,26 @@ Credentials: boto3's own chain. An endpoint of one's own (MinIO, an emulator): A
 tells. A version is an ETag: an object replaced by the very same bytes keeps it.
 """
 
-from email.utils import parsedate_to_datetime
 from threading import Lock
 from typing import Any
 
 import boto3
 from botocore.config import Config
-from botocore.exceptions import BotoCoreError, ClientError, HTTPClientError, IncompleteReadError, ResponseStreamingError
+from botocore.exceptions import (
+    BotoCoreError,
+    ClientError,
+    ConnectionError,  # noqa: A004
+    HTTPClientError,
+    IncompleteReadError,
+    NoCredentialsError,
+    ResponseStreamingError,
+)
 from urllib3.exceptions import HTTPError
 
-from exchange.errors import StoreError
-from exchange.stores.cloud import CONNECT, READ, CloudStore, Entry, Fault, Page
+from exchange.errors import StoreError, StoreUnavailable
+from exchange.stores.cloud import CloudStore, Entry, Page
+from exchange.stores.parts import Upload
+from exchange.stores.patience import CONNECT, READ, Fault, date_of
 
 _SETTINGS = Config(
     connect_timeout=CONNECT,
@@ -27,7 +36,7 @@ _SETTINGS = Config(
 )
 _session = boto3.Session()  # one for all: it keeps what it has read of S3's description, 0.2 s of work
 _making = Lock()  # a session is no thing to share among threads; the clients that it makes are
-_DROPPED = (HTTPClientError, IncompleteReadError, ResponseStreamingError, HTTPError, OSError)
+_DROPPED = (ConnectionError, HTTPClientError, IncompleteReadError, ResponseStreamingError, HTTPError, OSError)
 
 
 class S3Store(CloudStore):
@@ -47,7 +56,8 @@ class S3Store(CloudStore):
             status = error.response["ResponseMetadata"]["HTTPStatusCode"]
             # 409: another upload of this key is being decided. 400 RequestTimeout: the connection stood still.
             return Fault(0 if status == 409 or code == "RequestTimeout" else status, code)
-        return Fault(0 if isinstance(error, _DROPPED) else 400, type(error).__name__)
+        status = 0 if isinstance(error, _DROPPED) else 401 if isinstance(error, NoCredentialsError) else 400
+        return Fault(status, type(error).__name__)
 
     def _put(self, name: str, data: bytes, mark: str) -> str:
         answer = self._client.put_object(
@@ -63,9 +73,14 @@ class S3Store(CloudStore):
     def _fetch(self, name: str, offset: int, buffer: memoryview, version: str | None) -> int:
         pinned = {} if version is None else {"IfMatch": f'"{version}"'}
         bounds = f"bytes={offset}-{offset + len(buffer) - 1}"
-        with self._client.get_object(Bucket=self._bucket, Key=name, Range=bounds, **pinned)["Body"] as body:
+        answer = self._client.get_object(Bucket=self._bucket, Key=name, Range=bounds, **pinned)
+        with answer["Body"] as body:
+            if answer["ContentLength"] > len(buffer):
+                raise StoreError(f"{self._key(name)} in {self.url}: {bounds} asked for, more came")
             filled = 0
-            while filled < len(buffer) and (count := body.readinto(buffer[filled:])):
+            while filled < answer["ContentLength"]:
+                if not (count := body.readinto(buffer[filled:])):  # boto3 takes a dropped connection for the end
+                    raise StoreUnavailable(f"{self._key(name)} in {self.url}: the store did not answer to the end")
                 filled += count
         return filled
 
@@ -79,7 +94,7 @@ class S3Store(CloudStore):
         folders = [item["Prefix"] for item in answer.get("CommonPrefixes", [])]
         return Page(entries, folders, answer.get("NextContinuationToken"))
 
-    def _upload(self, name: str, size: int, mark: str) -> "_Multipart":
+    def _upload(self, name: str, size: int, mark: str) -> Upload:
         return _Multipart(self._client, {"Bucket": self._bucket, "Key": name}, mark)
 
 
@@ -119,4 +134,4 @@ def _seconds(answer: dict[str, Any]) -> float:
 
 
 def _now(answer: dict[str, Any]) -> float:
-    return parsedate_to_datetime(answer["ResponseMetadata"]["HTTPHeaders"]["date"]).timestamp()
+    return date_of(answer["ResponseMetadata"]["HTTPHeaders"])

@@ -1,4 +1,4 @@
-"""Emulators of the three clouds' storage: processes on this machine, each on a free port of its own, without an account.
+"""The storage of three clouds, emulated: processes on this machine, each on a free port, without an account.
 
 Each is a context that yields the environment variables by which the SDKs, and so `open_store`, find it:
 

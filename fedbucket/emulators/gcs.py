@@ -12,7 +12,7 @@ from functools import partial
 from http.server import ThreadingHTTPServer
 from io import BytesIO
 from threading import Lock
-from typing import Any, ClassVar
+from typing import Any, BinaryIO, ClassVar
 from urllib.parse import parse_qsl, unquote, urlsplit
 
 from gcp_storage_emulator.server import RequestHandler
@@ -31,6 +31,8 @@ class Guard(RequestHandler):  # type: ignore[misc]
     """One connection."""
 
     protocol_version = "HTTP/1.1"
+    rfile: BinaryIO
+    wfile: BinaryIO
     lock: ClassVar = Lock()
     sessions: ClassVar[dict[str, _Target]] = {}  # a resumable upload is held to the conditions it began with
 
@@ -56,14 +58,14 @@ class Guard(RequestHandler):  # type: ignore[misc]
         if len(body) < length:  # the sender is gone: what it sent is no object
             self.close_connection = True
             return
-        connection, self.rfile, self.wfile = (self.rfile, self.wfile), BytesIO(body), BytesIO()
+        connection, answer = (self.rfile, self.wfile), BytesIO()
+        self.rfile, self.wfile = BytesIO(body), answer
         try:
             with self.lock:
                 self._answer(serve, body)
-            answer = self.wfile.getvalue()
         finally:
             self.rfile, self.wfile = connection
-        self.wfile.write(answer)
+        self.wfile.write(answer.getvalue())
 
     def _answer(self, serve: Any, body: bytes) -> None:
         url = urlsplit(self.path)

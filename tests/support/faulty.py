@@ -64,7 +64,7 @@ class _Handler(BaseHTTPRequestHandler):
         else:
             self._forward(body, fault)
 
-    do_HEAD = do_POST = do_PUT = do_DELETE = do_GET
+    do_HEAD = do_POST = do_PUT = do_DELETE = do_GET  # noqa: N815 - the library's names
 
     def _forward(self, body: bytes, fault: Fault) -> None:
         connection = http.client.HTTPConnection(self.faulty.upstream, timeout=30)
@@ -78,7 +78,9 @@ class _Handler(BaseHTTPRequestHandler):
             self._answer(answer.status, answer.getheaders(), data, fault == CUT)
 
     def _answer(self, status: int, headers: list[tuple[str, str]], data: bytes, cut: bool = False) -> None:
-        kept = [each for each in headers if each[0].lower() not in ("connection", "transfer-encoding", "content-length")]
+        kept = [
+            each for each in headers if each[0].lower() not in ("connection", "transfer-encoding", "content-length")
+        ]
         length = next((value for name, value in headers if name.lower() == "content-length"), str(len(data)))
         self.send_response_only(status)
         for name, value in [*kept, ("Content-Length", length)]:

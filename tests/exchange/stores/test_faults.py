@@ -6,12 +6,14 @@ import re
 import traceback
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from types import SimpleNamespace
 
 import pytest
 
 from exchange.errors import AlreadyExists, NotFound, StoreError, StoreUnavailable
-from exchange.stores import Store, cloud, open_store
+from exchange.stores import Store, Writer, open_store, parts, patience
 from exchange.stores.azure import AzureStore
+from exchange.stores.cloud import CloudStore
 from tests.exchange.stores.backends import BACKENDS
 from tests.exchange.stores.behind import behind
 from tests.exchange.stores.test_contract import read_range, stream
@@ -19,16 +21,17 @@ from tests.support import emulators
 from tests.support.faulty import CUT, DROPS, LOST, REFUSED, STALLED, STATUSES, Fault, Faulty, faulty
 
 CLOUDS = [name for name in ("gcs", "azure", "s3") if name in BACKENDS]
-STREAMED = bytes(range(256)) * (cloud.PART // 256) + b"and one part more"
+LEAST_PART = {"gcs": 2**18, "azure": 2**18, "s3": 5 * 2**20}  # bytes
 PAGED = ["a", "b/1", "b/2", "c/1"]
 
 
 @dataclass(frozen=True)
 class Line:
-    """A store, and the proxy through which it is reached."""
+    """A store, the proxy through which it is reached, and bytes that take two parts."""
 
     store: Store
     proxy: Faulty
+    data: bytes
 
     def succeed_with(self, fault: Fault, act: Callable[[int], object], expected: object) -> int:
         """Let the fault befall the first request of an act, then the second, … until it has no more; count them."""
@@ -43,8 +46,12 @@ class Line:
 
 @pytest.fixture(params=CLOUDS)
 def line(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Iterator[Line]:
-    monkeypatch.setattr(cloud, "PAUSES", (0.01, 0.02))
-    monkeypatch.setattr(AzureStore, "single", cloud.PART)
+    monkeypatch.setattr(patience, "PAUSES", (0.01, 0.02))
+    part = LEAST_PART[request.param]
+    monkeypatch.setattr(parts, "PART", part)
+    monkeypatch.setattr(CloudStore, "single", part)
+    monkeypatch.setattr(AzureStore, "single", part)
+    monkeypatch.setattr("azure.storage.blob._download.time", SimpleNamespace(sleep=lambda _: None))  # three of 1 s each
     with emulators.running(request.param) as url:
         behind(url).make()
         environment = emulators.environment(request.param)
@@ -52,7 +59,7 @@ def line(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Ite
         with faulty(upstream) as proxy:
             for name, value in environment.items():
                 monkeypatch.setenv(name, value.replace(upstream, proxy.url))
-            yield Line(open_store(url), proxy)
+            yield Line(open_store(url), proxy, bytes(range(256)) * (part // 256) + b"and one part more")
 
 
 @pytest.mark.parametrize("fault", [*STATUSES, *DROPS])
@@ -82,8 +89,8 @@ def test_a_fault_at_any_request_of_a_creator_leaves_one_whole_object_and_its_cre
         return line.store.read(f"created-{position}", version)
 
     def write(position: int) -> bool:
-        stream(line.store, f"streamed-{position}", STREAMED)
-        return line.store.read(f"streamed-{position}") == STREAMED
+        stream(line.store, f"streamed-{position}", line.data)
+        return line.store.read(f"streamed-{position}") == line.data
 
     assert line.succeed_with(fault, create, b"data") > 0
     assert line.succeed_with(fault, write, True) > 3
@@ -92,7 +99,7 @@ def test_a_fault_at_any_request_of_a_creator_leaves_one_whole_object_and_its_cre
 @pytest.mark.parametrize("fault", [503, REFUSED, LOST])
 def test_a_fault_never_makes_somebody_elses_object_ours(line: Line, fault: Fault) -> None:
     line.store.create("a", b"theirs")
-    for act in (lambda: line.store.create("a", b"theirs"), lambda: stream(line.store, "a", STREAMED)):
+    for act in (lambda: line.store.create("a", b"theirs"), lambda: stream(line.store, "a", line.data)):
         for position in range(3):
             line.proxy.plan.extend([None] * position + [fault])
             with pytest.raises(AlreadyExists):
@@ -107,7 +114,7 @@ def test_a_store_that_does_not_answer_is_unavailable(line: Line, fault: Fault) -
     line.proxy.always = fault
     for act in (
         lambda: line.store.create("b", b"data"),
-        lambda: stream(line.store, "b", STREAMED),
+        lambda: stream(line.store, "b", line.data),
         lambda: line.store.read("a"),
         lambda: read_range(line.store, "a", 0, 1),
         lambda: line.store.stat("a"),
@@ -119,13 +126,17 @@ def test_a_store_that_does_not_answer_is_unavailable(line: Line, fault: Fault) -
 
 
 def test_an_upload_that_dies_half_way_leaves_nothing(line: Line) -> None:
-    with pytest.raises(StoreUnavailable), line.store.writer("a", len(STREAMED)) as out:
-        out.write(STREAMED)
-        line.proxy.always = 503
+    with pytest.raises(StoreUnavailable), line.store.writer("a", len(line.data)) as out:
+        write_and_cut_off(line, out)
     line.proxy.always = None
     assert list(line.store.list("")) == []
     with pytest.raises(NotFound):
         line.store.read("a")
+
+
+def write_and_cut_off(line: Line, out: Writer) -> None:
+    out.write(line.data)
+    line.proxy.always = 503
 
 
 def test_a_store_that_stands_still_is_asked_again(line: Line, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -172,7 +183,7 @@ SECRETS = {
 
 @pytest.mark.parametrize("url", ["gs://bucket", "az://emulator/container", "s3://bucket"])
 def test_no_secret_is_in_an_error(url: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(cloud, "PAUSES", ())
+    monkeypatch.setattr(patience, "PAUSES", ())
     for name, value in SECRETS.items():
         monkeypatch.setenv(name, value)
     with pytest.raises(StoreUnavailable) as caught:
