@@ -16,6 +16,7 @@ from azure.core.exceptions import (
     AzureError,
     ClientAuthenticationError,
     HttpResponseError,
+    ResourceExistsError,
     ServiceRequestError,
     ServiceResponseError,
 )
@@ -61,7 +62,15 @@ class AzureStore(CloudStore):
 
     def _put(self, name: str, data: bytes, mark: str) -> str:
         blob = self._container.get_blob_client(name)
-        return _version(blob.upload_blob(data, metadata={"mark": mark}, **_ONLY_NEW)["etag"])
+        try:
+            return _version(blob.upload_blob(data, metadata={"mark": mark}, **_ONLY_NEW)["etag"])
+        except ResourceExistsError:
+            if blob.exists():
+                raise
+        # Blocks of a writer that died may hold the name for a week against a Put Blob, but not against other blocks.
+        blocks = _Blocks(blob, mark)
+        blocks.send(data)
+        return blocks.finish()
 
     def _head(self, name: str) -> Entry:
         clock = _Clock()

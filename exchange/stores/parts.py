@@ -14,7 +14,7 @@ class Upload(Protocol):
     def send(self, part: bytes) -> None:
         """Upload the next part."""
 
-    def finish(self) -> None:
+    def finish(self) -> object:
         """Create the object, if the last part has not."""
 
     def abort(self) -> None:

@@ -106,7 +106,7 @@ def emulated(cloud: str, _: Path) -> Iterator[Bucket]:
 @contextmanager
 def real(url: str, _: Path) -> Iterator[Bucket]:
     """A prefix of its own in somebody's bucket, of which nothing is left."""
-    url = f"{url}/conformance-{uuid.uuid4().hex[:12]}"
+    url = f"{url}/{uuid.uuid4().hex[:12]}"
     try:
         yield Bucket(open_store(url), behind(url).replace)
     finally:

@@ -235,16 +235,25 @@ def test_a_stream_of_another_length_than_announced_leaves_nothing(bucket: Bucket
 
 
 def test_a_process_killed_half_way_through_a_stream_leaves_nothing(shared_bucket: Bucket) -> None:
+    kill_half_way(shared_bucket, 4 * 2**20)
+
+
+def kill_half_way(bucket: Bucket, half: int) -> None:
     start, go = os.pipe()
-    with other("die", shared_bucket.store.url, shared_bucket.key("a"), stdin=start) as process:
+    with other("die", bucket.store.url, bucket.key("a"), str(half), stdin=start) as process:
         os.close(start)
         assert process.stdout is not None
         assert process.stdout.readline() == "ready\n"
         process.kill()
     os.close(go)
-    assert shared_bucket.listed() == []
-    assert shared_bucket.prefix not in shared_bucket.store.folders()
-    assert_absent(shared_bucket, "a")
+    assert bucket.listed() == []
+    assert bucket.prefix not in bucket.store.folders()
+    assert_absent(bucket, "a")
+
+
+@pytest.mark.slow
+def test_a_process_killed_half_way_through_a_large_stream_leaves_nothing(shared_bucket: Bucket) -> None:
+    kill_half_way(shared_bucket, 100 * 2**20)
 
 
 # Reading
