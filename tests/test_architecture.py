@@ -52,7 +52,8 @@ TORCH_ROOMS = (
 )
 PICKLES = {"pickle", "_pickle", "cPickle", "cloudpickle", "dill", "joblib", "marshal", "shelve"}
 
-DISTRIBUTIONS = {"sklearn": "scikit-learn", "markupsafe": "jinja2", "werkzeug": "moto"}  # where a module is not called as its distribution
+# Where a module is not called as its distribution.
+DISTRIBUTIONS = {"sklearn": "scikit-learn", "markupsafe": "jinja2", "werkzeug": "moto"}
 
 
 @dataclass(frozen=True)

@@ -112,10 +112,9 @@ class _Blocks:
         self._blob.stage_block(block, part)
         self._ids.append(block)
 
-    def finish(self) -> None:
-        self._blob.commit_block_list(
-            [BlobBlock(each) for each in self._ids], metadata={"mark": self._mark}, **_ONLY_NEW
-        )
+    def finish(self) -> str:
+        blocks = [BlobBlock(each) for each in self._ids]
+        return _version(self._blob.commit_block_list(blocks, metadata={"mark": self._mark}, **_ONLY_NEW)["etag"])
 
     def abort(self) -> None:
         """Nothing to do: to take back uncommitted blocks, one would have to commit."""

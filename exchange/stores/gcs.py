@@ -32,7 +32,7 @@ class GcsStore(CloudStore):
 
     def __init__(self, bucket: str, prefix: str = "") -> None:
         super().__init__(f"gs://{bucket}", prefix)
-        self._client: Any = self._try("", storage.Client, StoreError)
+        self._client: Any = self._try("", lambda: storage.Client(project=None), StoreError)  # no call needs one
         self._bucket = self._client.bucket(bucket)
         self._http = self._client._http  # requests' session: the SDK shows no response headers, and we need `Date`
         self._http.mount("http://", HTTPAdapter(pool_maxsize=64))

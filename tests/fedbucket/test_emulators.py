@@ -82,7 +82,8 @@ def test_of_fifty_racers_the_guarded_emulator_lets_one_win_and_no_stale_generati
 
 
 def request(url: str, method: str, path: str, body: bytes | None = None) -> int:
-    asked = urllib.request.Request(url + path, body, {"Content-Type": "application/json" if "/upload/" not in path else "text/plain"}, method=method)
+    kind = "text/plain" if path.startswith("/upload/") else "application/json"
+    asked = urllib.request.Request(url + path, body, {"Content-Type": kind}, method=method)
     try:
         with urllib.request.urlopen(asked, timeout=30) as answer:
             return int(answer.status)

@@ -50,6 +50,7 @@ class _Server(ThreadingHTTPServer):
 
 class _Handler(BaseHTTPRequestHandler):
     protocol_version = "HTTP/1.1"
+    wbufsize = -1  # head and body in one packet: else each answer waits 40 ms for the acknowledgement of its head
     faulty: Faulty
 
     def do_GET(self) -> None:
@@ -65,6 +66,11 @@ class _Handler(BaseHTTPRequestHandler):
             self._forward(body, fault)
 
     do_HEAD = do_POST = do_PUT = do_DELETE = do_GET  # noqa: N815 - the library's names
+
+    def handle_expect_100(self) -> bool:
+        going_on = super().handle_expect_100()
+        self.wfile.flush()
+        return going_on
 
     def _forward(self, body: bytes, fault: Fault) -> None:
         connection = http.client.HTTPConnection(self.faulty.upstream, timeout=30)
