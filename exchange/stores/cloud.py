@@ -1,7 +1,6 @@
-"""What the buckets of all clouds share: keys below a prefix, patience, uploads in parts, and one translation of errors.
+"""What the buckets of all clouds share: a backend says how to put, find, fetch and list; here the promises are kept.
 
-A backend says how to put, find, fetch and list by its SDK; the promises of the protocol are kept here, once. An SDK's
-own retries are switched off: the store's are the only ones, so that a lost answer is known to have been lost.
+An SDK's own retries are off, ours are the only ones: so it is known when an answer was lost.
 """
 
 import uuid
@@ -78,16 +77,14 @@ class CloudStore(ABC):
 
     def create(self, key: str, data: bytes) -> str:
         name, mark = self._name(key), uuid.uuid4().hex
-        version = self._decide(key, mark, lambda: self._put(name, bytes(data), mark))
-        return version or self.stat(key).version
+        return self._decide(key, mark, lambda: self._put(name, bytes(data), mark)) or self.stat(key).version
 
     def read(self, key: str, version: str | None = None, limit: int = READ_LIMIT) -> bytes:
         info = self._pinned(key, version)
         if info.size > limit:
             raise ObjectTooLarge(f"{key} in {self.url}: {info.size} bytes, the limit is {limit}")
         data = bytearray(info.size)
-        if data:
-            self._fill(key, 0, memoryview(data), info.version)
+        self.read_into(key, 0, memoryview(data), info.version)
         return bytes(data)
 
     def stat(self, key: str) -> ObjectInfo:
@@ -132,10 +129,9 @@ class CloudStore(ABC):
             yield from (info for info in map(self._info, page.entries) if is_key(info.key))
 
     def _pages(self, prefix: str, delimiter: str) -> Iterator[Page]:
-        page = self._ask(prefix, partial(self._page, prefix, delimiter, None))
-        yield page
-        while page.token:
-            page = self._ask(prefix, partial(self._page, prefix, delimiter, page.token))
+        page: Page | None = None
+        while page is None or page.token:
+            page = self._ask(prefix, partial(self._page, prefix, delimiter, page.token if page else None))
             yield page
 
     def _name(self, key: str) -> str:
@@ -144,8 +140,8 @@ class CloudStore(ABC):
     def _key(self, name: str) -> str:
         return name.removeprefix(self._root)
 
-    def _info(self, entry: Entry) -> ObjectInfo:
-        return ObjectInfo(self._key(entry.name), entry.size, entry.version, entry.created, entry.now)
+    def _info(self, each: Entry) -> ObjectInfo:
+        return ObjectInfo(self._key(each.name), each.size, each.version, each.created, each.now)
 
     def _pinned(self, key: str, version: str | None) -> ObjectInfo:
         info = self.stat(key)
@@ -173,10 +169,9 @@ class CloudStore(ABC):
         raise failed  # outside the handler, without the SDK's error: its text may hold a signed URL
 
     def _decide(self, key: str, mark: str, call: Callable[[], _T]) -> _T | None:
-        """Call what creates the object. A key that is taken at the second try may be ours: the first answer was lost.
+        """Call what creates the object; return None if that turns out to be done already, by us.
 
-        Returns:
-            What `call` returns; None if the object turned out to be created already, by us.
+        A key that is taken at the second try may be ours: the answer to the first was lost.
         """
         tries = 0
 
@@ -199,7 +194,6 @@ class CloudStore(ABC):
         try:
             found = self._ask(key, partial(self._head, self._name(key)))
         except NotFound:
-            what = f"{key} in {self.url}"
-            raise StoreUnavailable(f"{what}: no such bucket, or the upload was dropped: begin it again") from None
+            raise StoreUnavailable(f"{key} in {self.url}: no such bucket, or the upload is gone; begin again") from None
         if found.mark != mark:
             raise AlreadyExists(f"{key} in {self.url}")
