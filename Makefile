@@ -4,9 +4,11 @@
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
+AZURITE := .cache/azurite/node_modules/azurite
+AZURITE_VERSION := 3.35.0
 INSTALL = $(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt
 
-.PHONY: demo test test-all lint breast-cancer cnn clean
+.PHONY: demo test test-all conformance azurite lint breast-cancer cnn clean
 
 demo: $(VENV)/examples  ## handwritten digits, ten clients, 40 rounds
 	$(BIN)/python -m examples.digits
@@ -17,11 +19,19 @@ breast-cancer: $(VENV)/examples  ## five hospitals of different size and case mi
 cnn: $(VENV)/examples  ## a small convolutional network, several local epochs
 	$(BIN)/python -m examples.cnn
 
-test: $(VENV)/dev  ## what must hold before every commit; under five minutes on two cores
+test: $(VENV)/dev azurite  ## what must hold before every commit; under five minutes on two cores
 	$(BIN)/python -m pytest -n 2 -m "not slow"
 
-test-all: $(VENV)/dev  ## the rest, too
+test-all: $(VENV)/dev azurite  ## the rest, too
 	$(BIN)/python -m pytest -n 2
+
+conformance: $(VENV)/dev  ## STORE=gs://bucket/prefix: does this bucket keep the promises that fedbucket builds on?
+	@test -n "$(STORE)" || { echo "make conformance STORE=gs://bucket/prefix (or az://account/container, s3://bucket)"; exit 1; }
+	$(BIN)/python -m tests.exchange.stores.conformance '$(STORE)'
+
+azurite:  ## the emulator of Azure's storage, which needs Node; without it the tests that need it are skipped
+	@test -d $(AZURITE) || ! command -v npm >/dev/null || \
+		npm install --silent --no-fund --no-audit --prefix .cache/azurite azurite@$(AZURITE_VERSION) || true
 
 lint: $(VENV)/dev
 	$(BIN)/ruff format --check .

@@ -1,7 +1,9 @@
 """Settings of the whole suite."""
 
 import os
+from collections.abc import Generator
 
+import pytest
 from hypothesis import settings
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")  # read by torch when it is loaded: on small tensors its threads only wait
@@ -10,3 +12,12 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")  # read by torch when it is loaded
 settings.register_profile("repeatable", derandomize=True, deadline=None)
 settings.register_profile("explore", max_examples=2000, deadline=None)
 settings.load_profile("repeatable")
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport() -> Generator[None, pytest.TestReport, pytest.TestReport]:
+    """Under FEDBUCKET_NO_SKIPS a test that cannot be run on this machine fails."""
+    report = yield
+    if report.skipped and "FEDBUCKET_NO_SKIPS" in os.environ and not hasattr(report, "wasxfail"):
+        report.outcome, report.longrepr = "failed", f"skipped, under FEDBUCKET_NO_SKIPS: {report.longrepr}"
+    return report

@@ -1,5 +1,6 @@
 """Buckets: one small protocol, a module a backend, and `open_store`, which finds the backend of a URL."""
 
+import re
 from pathlib import Path
 from urllib.parse import unquote, urlsplit
 
@@ -9,14 +10,46 @@ from exchange.stores.protocol import READ_LIMIT, ObjectInfo, Store, Writer
 
 __all__ = ["READ_LIMIT", "ObjectInfo", "Store", "Writer", "exists", "open_store", "put"]
 
+_EXPECTED = "file:///folder, gs://bucket[/prefix], az://account/container[/prefix] or s3://bucket[/prefix]"
+_NAME = r"[A-Za-z0-9_-][A-Za-z0-9._-]*"
+_CLOUD = re.compile(rf"(gs|az|s3)://({_NAME}(?:/{_NAME})*)/?", re.ASCII)
+
 
 def open_store(url: str) -> Store:
-    """Return the bucket at `url`; raises SettingsError for a URL of no known kind."""
+    """Return the bucket at `url`; raises SettingsError for a URL of no known kind.
+
+    `file:///folder`, `gs://bucket`, `az://account/container` or `s3://bucket`; the clouds' ones may go on with a
+    prefix, which then begins every key. Credentials and endpoints are each SDK's own affair: its module says which.
+    """
     parts = urlsplit(url)
     is_path = parts.path.startswith("/") and not parts.query and not parts.fragment  # '#' and '?' are written %23, %3F
     if parts.scheme == "file" and parts.netloc in ("", "localhost") and is_path:
         return FileStore(Path(unquote(parts.path)))
-    raise SettingsError("store", [f"{url!r}: expected file:///folder"])
+    match = _CLOUD.fullmatch(url)
+    if not match or (match[1] == "az" and "/" not in match[2]):
+        raise SettingsError("store", [f"{url!r}: expected {_EXPECTED}"])
+    try:
+        return _open_cloud(match[1], match[2])
+    except ModuleNotFoundError as error:
+        extra = {"gs": "gcp", "az": "azure", "s3": "s3"}[match[1]]
+        raise SettingsError("store", [f"{url!r}: {error.name} is missing: pip install 'fedbucket[{extra}]'"]) from error
+
+
+def _open_cloud(scheme: str, path: str) -> Store:
+    # Imported here: an SDK is a good part of a function's cold start, and is installed only where it is needed.
+    bucket, _, prefix = path.partition("/")
+    if scheme == "gs":
+        from exchange.stores.gcs import GcsStore
+
+        return GcsStore(bucket, prefix)
+    if scheme == "s3":
+        from exchange.stores.s3 import S3Store
+
+        return S3Store(bucket, prefix)
+    from exchange.stores.azure import AzureStore
+
+    container, _, prefix = prefix.partition("/")
+    return AzureStore(bucket, container, prefix)
 
 
 def put(store: Store, key: str, data: bytes) -> None:

@@ -5,15 +5,21 @@ A test works under a prefix of its own, so that a backend may also be a bucket t
 
 from __future__ import annotations
 
+import os
 import uuid
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 
-from exchange.stores import Store
+from exchange.stores import Store, open_store
 from exchange.stores.file import FileStore
 from exchange.stores.memory import MemoryStore
+from tests.exchange.stores.behind import behind
+from tests.support.emulators import running
+
+CONFORMANCE = "FEDBUCKET_CONFORMANCE"  # names the bucket to be tested instead: see conformance.py
 
 
 @dataclass(frozen=True)
@@ -47,10 +53,12 @@ class Backend:
     Attributes:
         open: given an empty folder, opens a bucket for one test.
         shared: whether another process that calls `open_store(store.url)` finds the same bucket.
+        ticks: whether a test can move its clock.
     """
 
     open: Callable[[Path], AbstractContextManager[Bucket]]
     shared: bool
+    ticks: bool = False
 
 
 class Clock:
@@ -86,7 +94,32 @@ def file(folder: Path) -> Iterator[Bucket]:
     yield Bucket(store, replace, clock.tick)
 
 
-BACKENDS = {
-    "memory": Backend(memory, shared=False),
-    "file": Backend(file, shared=True),
-}
+@contextmanager
+def emulated(cloud: str, _: Path) -> Iterator[Bucket]:
+    """A new bucket in the emulator of that cloud."""
+    with running(cloud) as url:
+        behind(url).make()
+        store = open_store(url)
+        yield Bucket(store, behind(url).replace)
+
+
+@contextmanager
+def real(url: str, _: Path) -> Iterator[Bucket]:
+    """A prefix of its own in somebody's bucket, of which nothing is left."""
+    url = f"{url}/{uuid.uuid4().hex[:12]}"
+    try:
+        yield Bucket(open_store(url), behind(url).replace)
+    finally:
+        behind(url).clear()
+
+
+if CONFORMANCE in os.environ:
+    BACKENDS = {"real": Backend(partial(real, os.environ[CONFORMANCE].rstrip("/")), shared=True)}
+else:
+    BACKENDS = {
+        "memory": Backend(memory, shared=False, ticks=True),
+        "file": Backend(file, shared=True, ticks=True),
+        "gcs": Backend(partial(emulated, "gcs"), shared=True),
+        "azure": Backend(partial(emulated, "azure"), shared=True),
+        "s3": Backend(partial(emulated, "s3"), shared=True),
+    }

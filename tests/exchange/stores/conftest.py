@@ -18,3 +18,9 @@ def bucket(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Bucket]:
 def shared_bucket(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Bucket]:
     with BACKENDS[request.param].open(tmp_path) as opened:
         yield opened
+
+
+@pytest.fixture(params=[name for name, backend in BACKENDS.items() if backend.ticks])
+def ticking_bucket(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Bucket]:
+    with BACKENDS[request.param].open(tmp_path) as opened:
+        yield opened

@@ -10,7 +10,6 @@ from exchange.errors import AlreadyExists
 from exchange.stores import Store, open_store
 
 STREAMED = 2**20  # bytes of every second object of a race
-HALF = 4 * 2**20
 
 
 def content(racer: str, index: int) -> bytes:
@@ -49,8 +48,10 @@ def main(action: str, url: str, *rest: str) -> None:
         wait()
         print(json.dumps(race(store, prefix, racer, int(count))))
     elif action == "die":
-        with store.writer(rest[0], 2 * HALF) as out:
-            out.write(bytes(HALF))
+        key, half = rest[0], int(rest[1])
+        with store.writer(key, 2 * half) as out:
+            for _ in range(half // STREAMED):
+                out.write(bytes(STREAMED))
             wait()
 
 

@@ -235,16 +235,25 @@ def test_a_stream_of_another_length_than_announced_leaves_nothing(bucket: Bucket
 
 
 def test_a_process_killed_half_way_through_a_stream_leaves_nothing(shared_bucket: Bucket) -> None:
+    kill_half_way(shared_bucket, 4 * 2**20)
+
+
+def kill_half_way(bucket: Bucket, half: int) -> None:
     start, go = os.pipe()
-    with other("die", shared_bucket.store.url, shared_bucket.key("a"), stdin=start) as process:
+    with other("die", bucket.store.url, bucket.key("a"), str(half), stdin=start) as process:
         os.close(start)
         assert process.stdout is not None
         assert process.stdout.readline() == "ready\n"
         process.kill()
     os.close(go)
-    assert shared_bucket.listed() == []
-    assert shared_bucket.prefix not in shared_bucket.store.folders()
-    assert_absent(shared_bucket, "a")
+    assert bucket.listed() == []
+    assert bucket.prefix not in bucket.store.folders()
+    assert_absent(bucket, "a")
+
+
+@pytest.mark.slow
+def test_a_process_killed_half_way_through_a_large_stream_leaves_nothing(shared_bucket: Bucket) -> None:
+    kill_half_way(shared_bucket, 100 * 2**20)
 
 
 # Reading
@@ -414,17 +423,16 @@ def test_a_key_may_be_long(bucket: Bucket) -> None:
 # The clock
 
 
-def test_ages_are_by_the_stores_own_clock(bucket: Bucket) -> None:
-    if bucket.tick is None:
-        pytest.skip("nobody can move this store's clock")
-    bucket.store.create(bucket.key("a"), b"")
-    bucket.tick(90.0)
-    stream(bucket.store, bucket.key("b"), b"")
-    bucket.tick(30.0)
-    infos = list(bucket.store.list(bucket.key("")))
+def test_ages_are_by_the_stores_own_clock(ticking_bucket: Bucket) -> None:
+    assert ticking_bucket.tick is not None
+    ticking_bucket.store.create(ticking_bucket.key("a"), b"")
+    ticking_bucket.tick(90.0)
+    stream(ticking_bucket.store, ticking_bucket.key("b"), b"")
+    ticking_bucket.tick(30.0)
+    infos = list(ticking_bucket.store.list(ticking_bucket.key("")))
     assert [info.age for info in infos] == [120.0, 30.0]
     assert infos[0].now == infos[1].now
-    assert [bucket.store.stat(info.key) for info in infos] == infos
+    assert [ticking_bucket.store.stat(info.key) for info in infos] == infos
 
 
 def test_a_new_object_is_as_good_as_ageless(bucket: Bucket) -> None:

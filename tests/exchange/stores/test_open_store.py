@@ -1,5 +1,6 @@
 """`open_store`: from a URL to a bucket."""
 
+import sys
 from pathlib import Path
 
 import pytest
@@ -27,6 +28,14 @@ def test_a_file_url_may_name_this_host(tmp_path: Path) -> None:
         "file://folder",
         "file:///folder?version=1",
         "file:///folder#1",
+        "gs://",
+        "gs:///prefix",
+        "gs://bucket//prefix",
+        "gs://bucket/../prefix",
+        "gs://user:word@bucket",
+        "s3://bucket?region=here",
+        "az://account",
+        "az://account/",
     ],
 )
 def test_what_is_no_buckets_url_is_refused_by_name(url: str) -> None:
@@ -35,3 +44,17 @@ def test_what_is_no_buckets_url_is_refused_by_name(url: str) -> None:
     assert repr(url) in str(caught.value)
     assert "expected" in str(caught.value)
     assert "file:///folder" in str(caught.value)
+
+
+def test_the_url_of_a_bucket_may_go_on_with_a_prefix(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("STORAGE_EMULATOR_HOST", "http://127.0.0.1:9")
+    assert open_store("gs://bucket").url == open_store("gs://bucket/").url == "gs://bucket"
+    assert open_store("gs://bucket/a/b/").url == "gs://bucket/a/b"
+
+
+def test_a_missing_sdk_is_named_with_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
+    for module, url, extra in (("gcs", "gs://b", "gcp"), ("azure", "az://a/c", "azure"), ("s3", "s3://b", "s3")):
+        monkeypatch.delitem(sys.modules, f"exchange.stores.{module}", raising=False)
+        monkeypatch.setitem(sys.modules, {"gcs": "google.cloud", "azure": "azure.core", "s3": "boto3"}[module], None)
+        with pytest.raises(SettingsError, match=rf"fedbucket\[{extra}\]"):
+            open_store(url)

@@ -1,0 +1,141 @@
+"""`gs://bucket[/prefix]`: Google Cloud Storage, by google-cloud-storage.
+
+Credentials: Application Default Credentials. An emulator: STORAGE_EMULATOR_HOST (then without credentials). Another
+universe (a sovereign cloud): GOOGLE_CLOUD_UNIVERSE_DOMAIN. A version is a generation.
+"""
+
+import threading
+from typing import Any
+
+from google.api_core.exceptions import GoogleAPIError
+from google.auth.exceptions import GoogleAuthError, TransportError
+from google.cloud import storage
+from google.cloud.storage.exceptions import DataCorruption, InvalidResponse
+from requests.adapters import HTTPAdapter
+from urllib3.exceptions import HTTPError
+
+from exchange.errors import StoreError, VersionMismatch
+from exchange.stores.cloud import CloudStore, Entry, Page
+from exchange.stores.parts import Sink, Upload
+from exchange.stores.patience import CONNECT, READ, Fault, date_of
+
+_ONCE: dict[str, Any] = {"retry": None, "timeout": (CONNECT, READ)}
+_DROPPED = (HTTPError, OSError, TransportError, DataCorruption)
+_FIELDS = "items(name,size,generation,timeCreated),prefixes,nextPageToken"
+
+
+class GcsStore(CloudStore):
+    """A bucket of Google Cloud Storage."""
+
+    taken = frozenset({412})
+    faults = (GoogleAPIError, GoogleAuthError, DataCorruption, InvalidResponse, HTTPError, OSError)
+
+    def __init__(self, bucket: str, prefix: str = "") -> None:
+        super().__init__(f"gs://{bucket}", prefix)
+        self._client: Any = self._try("", lambda: storage.Client(project=None), StoreError)  # no call needs one
+        self._bucket = self._client.bucket(bucket)
+        self._http = self._client._http  # requests' session: the SDK shows no response headers, and we need `Date`
+        self._http.mount("http://", HTTPAdapter(pool_maxsize=64))
+        self._http.mount("https://", HTTPAdapter(pool_maxsize=64))
+        self._http.hooks["response"].append(self._note)
+        self._last = threading.local()
+
+    def _note(self, response: Any, **_: object) -> None:
+        self._last.headers = response.headers
+
+    def _fault(self, error: Exception) -> Fault:
+        status = getattr(error, "code", None) or getattr(getattr(error, "response", None), "status_code", None)
+        if not status:
+            status = 0 if isinstance(error, _DROPPED) else 401 if isinstance(error, GoogleAuthError) else 400
+        return Fault(int(status), type(error).__name__)
+
+    def _put(self, name: str, data: bytes, mark: str) -> str:
+        blob = self._bucket.blob(name)
+        blob.metadata = {"mark": mark}
+        blob.upload_from_string(data, "application/octet-stream", if_generation_match=0, checksum="crc32c", **_ONCE)
+        return _generation(blob)
+
+    def _head(self, name: str) -> Entry:
+        blob = self._bucket.blob(name)
+        blob.reload(**_ONCE)
+        return self._entry(blob)
+
+    def _entry(self, blob: Any) -> Entry:
+        mark = (blob.metadata or {}).get("mark", "")
+        return Entry(
+            blob.name, blob.size, _generation(blob), blob.time_created.timestamp(), date_of(self._last.headers), mark
+        )
+
+    def _fetch(self, name: str, offset: int, buffer: memoryview, version: str | None) -> int:
+        if version is not None and not version.isdecimal():
+            raise VersionMismatch(f"{self._key(name)} in {self.url}: {version!r} is no generation")
+        sink, last = Sink(buffer), offset + len(buffer) - 1
+        pinned = {} if version is None else {"if_generation_match": int(version)}
+        self._bucket.blob(name).download_to_file(
+            sink, start=offset, end=last, raw_download=True, checksum=None, **pinned, **_ONCE
+        )
+        return sink.filled
+
+    def _page(self, prefix: str, delimiter: str, token: str | None) -> Page:
+        listing = self._client.list_blobs(
+            self._bucket, prefix=prefix, delimiter=delimiter or None, page_token=token, fields=_FIELDS, **_ONCE
+        )
+        entries = [self._entry(blob) for blob in next(listing.pages, ())]
+        return Page(entries, sorted(listing.prefixes), listing.next_page_token)
+
+    def _upload(self, name: str, size: int, mark: str) -> Upload:
+        blob = self._bucket.blob(name)
+        blob.metadata = {"mark": mark}
+        url = blob.create_resumable_upload_session(
+            "application/octet-stream", size=size, if_generation_match=0, **_ONCE
+        )
+        return _Session(self._http, url, size)
+
+
+class _Session:
+    """A resumable upload; one that is never finished is dropped by GCS after a week.
+
+    By hand and not by `Blob.open`, which finishes the object when it is closed by an exception or a collected garbage.
+    """
+
+    def __init__(self, http: Any, url: str, size: int) -> None:
+        self._http, self._url, self._size = http, url, size
+        self._sent, self._sure = 0, True
+
+    def send(self, part: bytes) -> None:
+        there = 0 if self._sure else self._there() - self._sent  # an answer was lost: some of it may have arrived
+        self._sure = False
+        if there < len(part):
+            begin, last = self._sent + there, self._sent + len(part) - 1
+            self._request(f"bytes {begin}-{last}/{self._size}", part[there:])
+        self._sent, self._sure = self._sent + len(part), True
+
+    def finish(self) -> None:
+        """Nothing is left to do: the last byte has created the object."""
+
+    def abort(self) -> None:
+        self._http.delete(self._url, timeout=(CONNECT, READ))
+
+    def _there(self) -> int:
+        answer = self._request(f"bytes */{self._size}", b"")
+        if answer.status_code != 308:
+            return self._size
+        return int(answer.headers["Range"].rpartition("-")[2]) + 1 if "Range" in answer.headers else 0
+
+    def _request(self, content_range: str, data: bytes) -> Any:
+        answer = self._http.put(
+            self._url,
+            data=data,
+            headers={"Content-Range": content_range},
+            timeout=(CONNECT, READ),
+            allow_redirects=False,
+        )
+        if answer.status_code != 308:
+            answer.raise_for_status()
+        return answer
+
+
+def _generation(blob: Any) -> str:
+    if blob.generation is None:  # a write on the condition "None" would be one without a condition
+        raise StoreError(f"{blob.name}: the store told no generation")
+    return str(blob.generation)
