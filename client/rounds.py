@@ -144,7 +144,7 @@ def _sweep_federation(client: Client, agreement: Agreement) -> None:
 
 
 def _hold_to(client: Client, settings: FederationSettings) -> None:
-    """Refuse a federation that bears the name of an earlier one: what was released to that would be taken for its own."""
+    """Refuse a federation that bears the name of an earlier one: what was released to that would pass for its own."""
     agreed = Agreed(federation=settings.name, settings_sha256=settings.sha256)
     try:
         put(client.state, str(keys.Agreed(settings.name)), agreed.to_bytes())
