@@ -1,4 +1,4 @@
-"""The picture of `benchmarks.privacy_price`: two examples side by side, a curve for each unit."""
+"""The picture of `benchmarks.privacy_price`: the examples, two in a row, a curve for each unit."""
 
 from math import log2
 from typing import Any
@@ -8,7 +8,8 @@ from markupsafe import Markup
 from benchmarks.pictures import Plot, picture, power, share
 from fedbucket.report.svg import spread, text
 
-_HEIGHT = 590
+_HEIGHT = 970
+_ROW = 380  # from the top of one row of examples to the next
 _WEAK = 10  # above, `fedbucket` warns
 _TITLE = "What privacy costs: accuracy by ε"
 _UNITS = {
@@ -18,6 +19,7 @@ _UNITS = {
 # Of each example: the accuracy that its axis begins with; and in ε and accuracy, where the names of the units stand.
 _PLACES = {
     "digits": (0.0, {"example": (2.2, 0.66), "client": (48.0, 0.24)}),
+    "digits, CNN": (0.0, {"example": (0.9, 0.68), "client": (24.0, 0.3)}),
     "breast cancer": (0.6, {"example": (0.45, 0.85), "client": (14.0, 0.85)}),
 }
 _LEVELS = {"pooled": "all data pooled", "no noise": "together, no noise", "alone": "a client alone"}
@@ -29,7 +31,8 @@ def draw(found: dict[str, Any]) -> str:
     conditions, rows = found["conditions"], found["rows"]
     parts = [text(_TITLE, class_="title", x=28, y=40), *_subtitle(conditions)]
     for number, (name, about) in enumerate(conditions["examples"].items()):
-        parts += _panel(62 + 482 * number, name, about, [row for row in rows if row["example"] == name])
+        left, top = 62 + 482 * (number % 2), 122 + _ROW * (number // 2)
+        parts += _panel(left, top, name, about, [row for row in rows if row["example"] == name])
     parts += _notes(conditions)
     return picture(_TITLE, _description(conditions, rows), _HEIGHT, parts)
 
@@ -44,13 +47,13 @@ def _subtitle(conditions: dict[str, Any]) -> list[Markup]:
     return [text(line, class_="dim", x=28, y=64 + 20 * number) for number, line in enumerate(said)]
 
 
-def _panel(left: float, name: str, about: dict[str, Any], rows: list[_Row]) -> list[Markup]:
+def _panel(left: float, top: float, name: str, about: dict[str, Any], rows: list[_Row]) -> list[Markup]:
     budgets = sorted({row["epsilon"] for row in rows if row["epsilon"] is not None})
     lowest, places = _PLACES[name]
-    plot = Plot(left, 160, 285, 300, (log2(budgets[0]) - 0.5, log2(budgets[-1]) + 0.5), (lowest, 1.0))
+    plot = Plot(left, top + 38, 285, 300, (log2(budgets[0]) - 0.5, log2(budgets[-1]) + 0.5), (lowest, 1.0))
     head = f"{name[0].upper()}{name[1:]}: {about['clients']} clients, {about['training_examples']:,} examples"
-    parts = [text(head, class_="head", x=left, y=122)]
-    parts += [text(f"{about['weights']} weights, {about['rounds']} rounds", class_="small dim", x=left, y=142)]
+    parts = [text(head, class_="head", x=left, y=top)]
+    parts += [text(f"{about['weights']} weights, {about['rounds']} rounds", class_="small dim", x=left, y=top + 20)]
     if budgets[-1] > _WEAK:
         parts += plot.band(log2(_WEAK), "a weak promise")
     parts += plot.levels([level / 10 for level in range(round(10 * lowest), 11, 1 if lowest else 2)])
@@ -90,10 +93,10 @@ def _name(plot: Plot, unit: str, place: tuple[float, float], in_full: bool) -> l
 
 def _notes(conditions: dict[str, Any]) -> list[Markup]:
     said = [
-        "Ornstein-Uhlenbeck noise. One example: one full-batch step a round, the example's own settings. "
-        "One client: two local epochs a round,",
-        f"differences clipped to {conditions['client_clip_norm']:g}. Alone and pooled: trained to convergence, "
-        "no noise. Clients' data differ in classes and size.",
+        "One example: the example's own settings; Ornstein-Uhlenbeck noise on one full-batch step a round, for the CNN "
+        "DP-SGD.",
+        "One client: Ornstein-Uhlenbeck noise on several local epochs, differences clipped to "
+        f"{conditions['client_clip_norm']:g}. Alone and pooled: to convergence, no noise.",
         f"Made by: python -m benchmarks.privacy_price --seeds {len(conditions['seeds'])}",
     ]
     return [text(line, class_="small dim", x=28, y=_HEIGHT - 62 + 20 * number) for number, line in enumerate(said)]

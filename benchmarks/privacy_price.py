@@ -2,9 +2,9 @@
 
     python -m benchmarks.privacy_price --seeds 5 --out docs/images/privacy-price
 
-Two of examples/, with their own splits, tasks and settings, in one process: the handlers and the training are those of
+All of examples/, with their own splits, tasks and settings, in one process: the handlers and the training are those of
 production, the buckets are in memory. For unit "example" the settings are the example's own (one full-batch step a
-round); for unit "client" those of its run without noise, with the difference of a whole client clipped to `CLIP_NORM`,
+round, or DP-SGD); for unit "client" those of its run without noise, with a client's difference clipped to `CLIP_NORM`,
 which was chosen among .3, 1 and 3 on seed 100, and that is none of the seeds here. "No noise" is the example's own run
 without privacy; "alone" and "pooled" are trained to convergence. A seed fixes split, initial weights and batch order;
 the noise is drawn from the operating system and never the same.
@@ -25,6 +25,7 @@ import click
 import torch
 
 import examples.breast_cancer.__main__ as breast_cancer
+import examples.cnn.__main__ as cnn
 import examples.digits.__main__ as digits
 from benchmarks.in_memory import Dealt, Example, deal
 from benchmarks.price_picture import draw
@@ -33,6 +34,7 @@ from exchange.spec import FederationSettings
 EXAMPLES = {
     "digits": Example(Path(str(digits.__file__)).parent, digits.dealt),
     "breast cancer": Example(Path(str(breast_cancer.__file__)).parent, breast_cancer.dealt),
+    "digits, CNN": Example(Path(str(cnn.__file__)).parent, cnn.dealt),
 }
 EPSILONS = {"example": (0.5, 1.0, 2.0, 4.0, 8.0), "client": (8.0, 32.0, 128.0, 512.0)}
 ADJACENCY = {"example": "add-or-remove", "client": "replace-one"}

@@ -1,16 +1,21 @@
 """Buckets: one small protocol, a module a backend, and `open_store`, which finds the backend of a URL."""
 
 import re
+import time
+from functools import cache
 from pathlib import Path
 from urllib.parse import unquote, urlsplit
 
 from exchange.errors import AlreadyExists, DifferentContent, NotFound, SettingsError
 from exchange.stores.file import FileStore
+from exchange.stores.memory import MemoryStore
 from exchange.stores.protocol import READ_LIMIT, ObjectInfo, Store, Writer
 
 __all__ = ["READ_LIMIT", "ObjectInfo", "Store", "Writer", "exists", "open_store", "put"]
 
-_EXPECTED = "file:///folder, gs://bucket[/prefix], az://account/container[/prefix] or s3://bucket[/prefix]"
+_EXPECTED = (
+    "file:///folder, memory://name, gs://bucket[/prefix], az://account/container[/prefix] or s3://bucket[/prefix]"
+)
 _NAME = r"[A-Za-z0-9_-][A-Za-z0-9._-]*"
 _CLOUD = re.compile(rf"(gs|az|s3)://({_NAME}(?:/{_NAME})*)/?", re.ASCII)
 
@@ -18,13 +23,16 @@ _CLOUD = re.compile(rf"(gs|az|s3)://({_NAME}(?:/{_NAME})*)/?", re.ASCII)
 def open_store(url: str) -> Store:
     """Return the bucket at `url`; raises SettingsError for a URL of no known kind.
 
-    `file:///folder`, `gs://bucket`, `az://account/container` or `s3://bucket`; the clouds' ones may go on with a
-    prefix, which then begins every key. Credentials and endpoints are each SDK's own affair: its module says which.
+    `file:///folder`, `memory://name` (the same bucket for the same URL, in this process), `gs://bucket`,
+    `az://account/container` or `s3://bucket`; the clouds' ones may go on with a prefix, which then begins every key.
+    Credentials and endpoints are each SDK's own affair: its module says which.
     """
     parts = urlsplit(url)
     is_path = parts.path.startswith("/") and not parts.query and not parts.fragment  # '#' and '?' are written %23, %3F
     if parts.scheme == "file" and parts.netloc in ("", "localhost") and is_path:
         return FileStore(Path(unquote(parts.path)))
+    if parts.scheme == "memory":
+        return _in_memory(url)
     match = _CLOUD.fullmatch(url)
     if not match or (match[1] == "az" and "/" not in match[2]):
         raise SettingsError("store", [f"{url!r}: expected {_EXPECTED}"])
@@ -50,6 +58,11 @@ def _open_cloud(scheme: str, path: str) -> Store:
 
     container, _, prefix = prefix.partition("/")
     return AzureStore(bucket, container, prefix)
+
+
+@cache
+def _in_memory(url: str) -> MemoryStore:
+    return MemoryStore(time.time, url)  # noqa: TID251 - an edge: this process is the store
 
 
 def put(store: Store, key: str, data: bytes) -> None:

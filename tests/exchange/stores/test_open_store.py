@@ -13,6 +13,12 @@ def test_a_file_url_may_name_this_host(tmp_path: Path) -> None:
     assert open_store(f"file://localhost{tmp_path}").url == open_store(f"file://{tmp_path}").url == tmp_path.as_uri()
 
 
+def test_a_bucket_in_memory_is_the_same_for_the_same_url() -> None:
+    open_store("memory://one").create("key", b"data")
+    assert open_store("memory://one").read("key") == b"data"
+    assert not list(open_store("memory://other").list(""))
+
+
 @pytest.mark.parametrize(
     "url",
     [
