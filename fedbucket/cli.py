@@ -11,7 +11,7 @@ import click
 from aggregator import inspection
 from exchange.errors import SettingsError
 from exchange.spec import read_federation
-from exchange.stores import Store
+from exchange.stores import Store, open_store
 from fedbucket import __version__
 from fedbucket.local.folder import RunFolder
 from fedbucket.local.results import write_report
@@ -20,6 +20,7 @@ from fedbucket.privacy_commands import privacy
 from fedbucket.scaffold import new_federation
 from fedbucket.terminal import plain_errors, run_path
 
+_FEDERATION = click.option("--federation", help="Which one, where a bucket holds several.")
 _FILE = click.Path(exists=True, dir_okay=False, path_type=Path)
 
 
@@ -57,36 +58,38 @@ def run(federation: Path, out: Path | None, init: Path | None, chaos: int | None
 
 @main.command()
 @click.argument("run")
+@_FEDERATION
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
-def status(run: str, as_json: bool) -> None:
+def status(run: str, federation: str | None, as_json: bool) -> None:
     """Show who has answered, and who is late.
 
-    RUN is a run's folder, or its name under runs/.
+    RUN is a run's folder, its name under runs/, or the URL of a parent bucket.
     """
     with plain_errors():
-        store, federation = _parent_bucket(run)
-        found = inspection.status(store, federation)
+        store, name = _parent_bucket(run, federation)
+        found = inspection.status(store, name)
         click.echo(json.dumps(asdict(found), indent=2) if as_json else _status_table(found))
 
 
 @main.command()
 @click.argument("run")
+@_FEDERATION
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
-def verify(run: str, as_json: bool) -> None:
+def verify(run: str, federation: str | None, as_json: bool) -> None:
     """Compute every model anew and compare the bytes.
 
-    Each round's model of RUN (a run's folder, or its name under runs/) is made again from its cohort. Exit status 0 if
-    all agree.
+    Each round's model of RUN (a run's folder, its name under runs/, or the URL of a parent bucket) is made again from
+    its cohort. Exit status 0 if all agree.
     """
     with plain_errors():
-        store, federation = _parent_bucket(run)
+        store, name = _parent_bucket(run, federation)
         verdicts = []
-        for verdict in inspection.verify(store, federation):
+        for verdict in inspection.verify(store, name):
             verdicts.append(verdict)
             if not as_json:
                 click.echo(f"round {verdict.round:>3}  {verdict.verdict}  {verdict.detail}")
         bad = sum(verdict.verdict == "bad" for verdict in verdicts)
-        rows = {"federation": federation, "bad": bad, "rounds": [asdict(verdict) for verdict in verdicts]}
+        rows = {"federation": name, "bad": bad, "rounds": [asdict(verdict) for verdict in verdicts]}
         click.echo(json.dumps(rows, indent=2) if as_json else f"{len(verdicts)} rounds, {bad} bad")
         if bad:
             raise SystemExit(1)
@@ -136,11 +139,14 @@ def settings(federation: Path) -> None:
         click.echo(found.sha256, err=True)
 
 
-def _parent_bucket(run: str) -> tuple[Store, str]:
-    store = RunFolder(run_path(run)).parent
-    if (federation := next(store.folders(), None)) is None:
-        raise SettingsError(run, ["its parent bucket is empty: the run was not started"])
-    return store, federation
+def _parent_bucket(run: str, federation: str | None) -> tuple[Store, str]:
+    store = open_store(run) if "://" in run else RunFolder(run_path(run)).parent
+    found = list(store.folders())
+    if federation is None and len(found) > 1:
+        raise SettingsError(run, [f"holds the federations {', '.join(found)}: name one with --federation"])
+    if not found or (federation is not None and federation not in found):
+        raise SettingsError(run, [f"expected {federation or 'a federation'} in its parent bucket, found {found}"])
+    return store, federation or found[0]
 
 
 def _results(folder: RunFolder, summary: dict[str, Any]) -> str:

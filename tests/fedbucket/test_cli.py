@@ -94,6 +94,18 @@ def test_status_verify_and_report_of_a_finished_run(finished: Path) -> None:
     assert (finished / "runs" / "clinic" / "report.html").exists()
 
 
+def test_status_and_verify_take_the_url_of_a_parent_bucket(finished: Path, tmp_path: Path) -> None:
+    bucket = tmp_path / "bucket"
+    subprocess.run(["cp", "-r", str(finished / "runs" / "clinic" / "buckets" / "parent"), str(bucket)], check=True)
+    assert f"{ROUNDS} rounds, 0 bad" in fedbucket("verify", bucket.as_uri(), cwd=tmp_path).stdout
+    subprocess.run(["cp", "-r", str(bucket / "clinic"), str(bucket / "other")], check=True)
+    assert "clinic, other" in fedbucket("status", bucket.as_uri(), cwd=tmp_path, status=1).stderr
+    assert "finished" in fedbucket("status", bucket.as_uri(), "--federation", "clinic", cwd=tmp_path).stdout
+    assert (
+        "expected third" in fedbucket("status", bucket.as_uri(), "--federation", "third", cwd=tmp_path, status=1).stderr
+    )
+
+
 def test_verify_finds_a_changed_model(finished: Path, tmp_path: Path) -> None:
     subprocess.run(["cp", "-r", str(finished / "runs" / "clinic"), str(tmp_path / "copy")], check=True)
     assert "0 bad" in fedbucket("verify", tmp_path / "copy", cwd=tmp_path).stdout  # a copy has other versions
