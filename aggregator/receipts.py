@@ -125,7 +125,7 @@ def _check_privacy(metadata: dict[str, str], settings: FederationSettings) -> No
         raise UpdateRejected(RejectionCode.PRIVACY, f"the privacy statement is not JSON: {error}") from error
     for field in ("mechanism", "unit", "adjacency", "clip_norm"):
         found = statement.get(field) if isinstance(statement, dict) else None
-        if found != (expected := getattr(agreed, field)):
+        if found != (expected := getattr(agreed, field)) or found is True:  # which equals 1.0
             raise UpdateRejected(RejectionCode.PRIVACY, f"the update claims {field} {found!r}, agreed is {expected!r}")
 
 

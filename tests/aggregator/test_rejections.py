@@ -211,6 +211,7 @@ STATEMENT = {"mechanism": "ornstein-uhlenbeck", "unit": "client", "adjacency": "
         (json.dumps(STATEMENT | {"unit": "example"}), "claims unit 'example', agreed is 'client'"),
         (json.dumps(STATEMENT | {"adjacency": "add-or-remove"}), "claims adjacency 'add-or-remove'"),
         (json.dumps(STATEMENT | {"clip_norm": 2.0}), "claims clip_norm 2.0, agreed is 1.0"),
+        (json.dumps(STATEMENT | {"clip_norm": True}), "claims clip_norm True, agreed is 1.0"),
     ],
     ids=lambda value: str(value)[:40],
 )
