@@ -7,7 +7,6 @@ run that was interrupted, at any point and however rudely, goes on where it was.
 import os
 import time
 from collections import defaultdict
-from collections.abc import Callable
 from concurrent.futures import FIRST_COMPLETED, Future, wait
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import suppress
@@ -68,16 +67,16 @@ class LocalFederation:
         self._timer_due = 0.0
         self._deaths = 0
 
-    def go(self, first_model: Callable[[], bytes]) -> None:
+    def go(self, init: bytes | None) -> None:
         """Run until the final model is there.
 
         Args:
-            first_model: returns global model 0; called if there is none yet.
+            init: global model 0; None takes the task's own.
 
         Raises:
             RunStopped: a person must act before the run can go on; run again, it goes on from its buckets.
         """
-        self._begin(first_model)
+        self._begin(init)
         self._evaluate_missing()
         while self._evaluating or not exists(self._store, str(keys.Finished(self._settings.name))):
             for delivery in self._queue.due(time.monotonic()):
@@ -87,16 +86,18 @@ class LocalFederation:
             self._wait()
         self._progress.end()
 
-    def _begin(self, first_model: Callable[[], bytes]) -> None:
+    def _begin(self, init: bytes | None) -> None:
         settings = self._settings
         try:
             if newest_model(self._store, settings.name) is None:
-                model = first_model()
+                model = init or self._pool.call("first_model")
                 self._say_noise(model)
                 self._open_accounts()
                 parent_rounds.start(self._store, settings, model)
             else:
                 put(self._store, str(keys.Settings(settings.name)), settings.to_bytes())
+                if init is not None:
+                    put(self._store, str(keys.Model(settings.name, 0)), init)
         except DifferentContent as error:
             raise RunStopped(
                 f"{self._run.path} holds a run with other settings or another first model than these "

@@ -1,7 +1,7 @@
 """`fedbucket run`: from federation.toml to a finished run folder."""
 
 from pathlib import Path
-from typing import Any, TextIO, cast
+from typing import Any, TextIO
 
 from exchange import tensors
 from exchange.errors import InvalidTensorFile, RunStopped
@@ -44,11 +44,8 @@ def run_federation(
     progress = Progress(show, settings.rounds, settings.roster)
     queue = Queue(Chaos(chaos) if chaos is not None else None)
     with run.alone(), Pool(folder, run) as pool:
-
-        def first_model() -> bytes:
-            return _given_model(init, settings) if init else cast(bytes, pool.call("first_model"))
-
-        LocalFederation(folder, run, pool, queue, progress).go(first_model)
+        given = _given_model(init, settings) if init else None
+        LocalFederation(folder, run, pool, queue, progress).go(given)
         return run, write_results(folder, run, pool, progress)
 
 

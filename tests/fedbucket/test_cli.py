@@ -143,6 +143,10 @@ def test_a_run_starts_from_given_weights(finished: Path) -> None:
     first = finished / "runs" / "init" / "buckets" / "parent" / "clinic" / "public" / "models" / "000000.safetensors"
     saved, started = tensors.load(given.read_bytes()), tensors.load(first.read_bytes())
     assert all((saved[name] == started[name]).all() for name in saved)
+    again = ("run", "clinic/federation.toml", "--out", "runs/init", "--init", given)
+    fedbucket(*again, cwd=finished)
+    other = finished / "runs" / "init" / "model.safetensors"
+    assert "another first model" in fedbucket(*again[:-1], other, cwd=finished, status=1).stderr
 
 
 def test_other_settings_do_not_take_over_a_run(tmp_path: Path) -> None:

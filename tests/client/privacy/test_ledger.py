@@ -290,8 +290,9 @@ def released() -> Mapping[str, bytes]:
 def test_a_sound_account_with_its_releases_is_gone_on_with(released: Mapping[str, bytes]):
     account = account_of(bucket_of(released))
     account.check(PARENT)
-    account.charge()
+    charged = account.charge()
     account.check(PARENT)
+    assert account.charge() == charged
 
 
 def test_any_byte_that_is_changed_in_any_entry_is_an_error(released: Mapping[str, bytes]):
