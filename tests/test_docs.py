@@ -28,7 +28,7 @@ from client.privacy import ledger
 from client.privacy.plan import make_plan
 from exchange import keys, records, tensors
 from exchange.documents import Document, sha256
-from exchange.spec import ClientSettings, FederationSettings
+from exchange.spec import ClientSettings, FederationSettings, ParentSettings
 from exchange.stores.file import FileStore
 from fedbucket.cli import main as fedbucket
 from fedbucket.local.folder import LocalSettings
@@ -396,8 +396,9 @@ def sections(kind: type[Document], heading: str) -> Iterator[tuple[str, type[Doc
         for part in found:
             title = f"`[[{name}]]`" if repeated else f"`[{name}]`"
             if len(found) > 1:
-                (mechanism,) = get_args(part.model_fields["mechanism"].annotation)
-                title += f' with mechanism = "{mechanism}"'
+                form, tag = next(iter(part.model_fields.items()))  # what tells one form of a table from the others
+                (value,) = get_args(tag.annotation)
+                title += f' with {form} = "{value}"'
             yield from sections(part, title)
 
 
@@ -410,6 +411,7 @@ def documents(annotation: Any) -> list[type[Document]]:
 ALL_SETTINGS = [
     *sections(FederationSettings, "`federation.toml`"),
     *sections(ClientSettings, "`client.toml`"),
+    ("`parent.toml`", ParentSettings),  # its [[identity]] is the client's
     *sections(LocalSettings, "`local.toml`"),
 ]
 

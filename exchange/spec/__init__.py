@@ -15,10 +15,13 @@ from exchange.spec.federation import (
     TrainSettings,
 )
 from exchange.spec.fields import Count, FederationName, Identifier, Positive, Seconds, Sha256, Share, StoreUrl
+from exchange.spec.identity import AzureInGoogle, GoogleInAzure, Identity
+from exchange.spec.parent import ParentSettings
 from exchange.spec.privacy import DpSgdPrivacy, NoPrivacy, OrnsteinUhlenbeckPrivacy, Privacy
 from exchange.spec.reading import (
     check_identifier,
     client_from_environment,
+    parent_from_environment,
     read_client,
     read_federation,
     read_toml,
@@ -28,6 +31,7 @@ from exchange.spec.reading import (
 __all__ = [
     "MAX_ROUNDS",
     "Agreement",
+    "AzureInGoogle",
     "Budget",
     "ClientEntry",
     "ClientSettings",
@@ -35,10 +39,13 @@ __all__ = [
     "DpSgdPrivacy",
     "FederationName",
     "FederationSettings",
+    "GoogleInAzure",
     "Identifier",
+    "Identity",
     "MetricsSettings",
     "NoPrivacy",
     "OrnsteinUhlenbeckPrivacy",
+    "ParentSettings",
     "Positive",
     "Privacy",
     "RoundSettings",
@@ -50,6 +57,7 @@ __all__ = [
     "TrainSettings",
     "check_identifier",
     "client_from_environment",
+    "parent_from_environment",
     "read_client",
     "read_federation",
     "read_toml",

@@ -6,7 +6,8 @@ from typing import Literal, Self
 from pydantic import model_validator
 
 from exchange.documents import Document
-from exchange.spec.fields import Count, FederationName, Identifier, Positive, Sha256, Share, StoreUrl
+from exchange.spec.fields import Count, FederationName, Identifier, Positive, Seconds, Sha256, Share, StoreUrl
+from exchange.spec.identity import Identity
 
 
 class Budget(Document):
@@ -45,6 +46,10 @@ class ClientSettings(Document):
     """Handed to the task's data(source, split); a path is relative to the settings' folder."""
     state: StoreUrl | None = None
     """Private state: ledger, releases; where the parent has no right. `fedbucket run` brings its own."""
+    inbox: StoreUrl | None = None
+    """Its bucket for tickets, if it has one; `fedbucket run` brings its own."""
+    time_limit: Seconds = 540
+    """How long one of its functions may run; what one has begun, another leaves to it for so long."""
     dataset: Identifier = "data"
     """The name of the privacy account: one data set, one account, whatever the federation."""
     budget: Budget | None = None
@@ -53,6 +58,8 @@ class ClientSettings(Document):
     micro_batch: Count = 64
     """Examples whose gradients are held at a time: memory grows with it, results do not depend on it."""
     agreement: tuple[Agreement, ...] = ()
+    identity: tuple[Identity, ...] = ()
+    """Who its functions are in another cloud, for the parent's bucket there."""
 
     @model_validator(mode="after")
     def _agrees_once(self) -> Self:

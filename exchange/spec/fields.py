@@ -35,6 +35,7 @@ Sha256 = Annotated[str, _matching("[0-9a-f]{64}", "a SHA-256: 64 hexadecimal dig
 StoreUrl = Annotated[
     str, _matching("(file|gs|az|s3)://.+", "a bucket: file://…, gs://…, az://account/container or s3://…")
 ]
+Text = Annotated[str, Field(min_length=1)]
 Seconds = Annotated[int, BeforeValidator(_duration), Field(ge=1)]
 Positive = Annotated[float, Field(gt=0)]
 Share = Annotated[float, Field(gt=0, lt=1)]

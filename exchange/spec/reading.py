@@ -14,6 +14,7 @@ from exchange.errors import SettingsError
 from exchange.keys import FEDERATION
 from exchange.spec.client import ClientSettings
 from exchange.spec.federation import FederationSettings
+from exchange.spec.parent import ParentSettings
 
 _Settings = TypeVar("_Settings", bound=Document)
 
@@ -36,9 +37,12 @@ def read_client(path: Path) -> ClientSettings:
 
 def client_from_environment(environment: Mapping[str, str]) -> ClientSettings:
     """Return the settings in FEDBUCKET_CLIENT, the text of a client.toml; raises SettingsError with every mistake."""
-    if (text := environment.get("FEDBUCKET_CLIENT")) is None:
-        raise SettingsError("environment", ["FEDBUCKET_CLIENT: expected the text of a client.toml, got nothing"])
-    return validate(ClientSettings, _parse_toml(text, "FEDBUCKET_CLIENT"), "FEDBUCKET_CLIENT")
+    return _from_environment(ClientSettings, environment, "FEDBUCKET_CLIENT", "client.toml")
+
+
+def parent_from_environment(environment: Mapping[str, str]) -> ParentSettings:
+    """Return the settings in FEDBUCKET_PARENT, the text of a parent.toml; raises SettingsError with every mistake."""
+    return _from_environment(ParentSettings, environment, "FEDBUCKET_PARENT", "parent.toml")
 
 
 def validate(kind: type[_Settings], content: Mapping[str, Any], source: str) -> _Settings:
@@ -56,6 +60,12 @@ def read_toml(path: Path) -> dict[str, Any]:
         return _parse_toml(path.read_text(encoding="utf-8"), str(path))
     except (OSError, UnicodeDecodeError) as error:
         raise SettingsError(str(path), [f"cannot be read: {error}"]) from error
+
+
+def _from_environment(kind: type[_Settings], environment: Mapping[str, str], variable: str, file: str) -> _Settings:
+    if (text := environment.get(variable)) is None:
+        raise SettingsError("environment", [f"{variable}: expected the text of a {file}, got nothing"])
+    return validate(kind, _parse_toml(text, variable), variable)
 
 
 def _parse_toml(text: str, source: str) -> dict[str, Any]:

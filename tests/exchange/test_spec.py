@@ -13,9 +13,12 @@ from hypothesis import strategies as st
 
 from exchange.errors import InvalidDocument, SettingsError
 from exchange.spec import (
+    AzureInGoogle,
     ClientSettings,
     FederationSettings,
+    GoogleInAzure,
     client_from_environment,
+    parent_from_environment,
     read_client,
     read_federation,
     validate,
@@ -328,6 +331,34 @@ def test_missing_environment_settings_are_named() -> None:
         client_from_environment({"PATH": "/bin"})
     with pytest.raises(SettingsError, match=r"FEDBUCKET_CLIENT: 1 mistake\n.*not TOML"):
         client_from_environment({"FEDBUCKET_CLIENT": "id ="})
+
+
+PARENT = """
+bucket = "gs://parent"
+time_limit = "9m"
+
+[[identity]]
+trust = "gcp-to-azure"
+bucket = "az://hospitalinbox"
+tenant = "11111111-1111-1111-1111-111111111111"
+client = "22222222-2222-2222-2222-222222222222"
+
+[[identity]]
+trust = "azure-to-gcp"
+bucket = "gs://laboratory-inbox"
+provider = "//iam.googleapis.com/projects/1/locations/global/workloadIdentityPools/pool/providers/azure"
+resource = "api://fedbucket"
+"""
+
+
+def test_the_parents_settings_come_from_the_environment_with_an_identity_for_each_cloud() -> None:
+    settings = parent_from_environment({"FEDBUCKET_PARENT": PARENT})
+    assert (settings.bucket, settings.time_limit, settings.workers) == ("gs://parent", 540, 1)
+    assert [type(identity) for identity in settings.identity] == [GoogleInAzure, AzureInGoogle]
+    with pytest.raises(SettingsError, match=r"FEDBUCKET_PARENT: expected the text of a parent\.toml"):
+        parent_from_environment({"FEDBUCKET_CLIENT": CLIENT})
+    with pytest.raises(SettingsError, match=r"identity\[0\]\.trust: expected one of 'gcp-to-azure', 'azure-to-gcp'"):
+        parent_from_environment({"FEDBUCKET_PARENT": PARENT.replace("gcp-to-azure", "both-ways")})
 
 
 # The digest
