@@ -7,6 +7,7 @@ Notifications come at least once, late and out of order, and a bucket may hold o
 is any text. `exchange.keys.parse` tells what it names.
 """
 
+import json
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -41,8 +42,16 @@ class ObjectCreated:
     version: str | None = None
 
 
-def from_gcs(headers: Mapping[str, Any], body: Any) -> ObjectCreated | None:
-    """Return what an Eventarc request says was created, at which generation; None for another type of event.
+def parse_json(body: bytes | str) -> Any:
+    """Return the JSON in a message; raises InvalidEvent."""
+    try:
+        return json.loads(body)
+    except (ValueError, RecursionError) as error:
+        raise InvalidEvent(f"a message: expected JSON, got {_shown(body)}") from error
+
+
+def from_gcs(headers: Mapping[str, Any], body: Any) -> list[ObjectCreated]:
+    """Return the object that an Eventarc request says was created, at which generation; none for another type of event.
 
     Args:
         headers: the request's, in any case; or a CloudEvent's attributes, which are the same without `ce-`.
@@ -54,13 +63,14 @@ def from_gcs(headers: Mapping[str, Any], body: Any) -> ObjectCreated | None:
     attributes = {name.lower(): value for name, value in headers.items()}
     attributes |= {name[3:]: value for name, value in attributes.items() if name.startswith("ce-")}
     if _text(attributes, "type", "a GCS event") != _GCS_CREATED:
-        return None
-    return ObjectCreated(
+        return []
+    created = ObjectCreated(
         bucket=_text(body, "bucket", "a GCS object"),
         key=_text(body, "name", "a GCS object"),
         id=_text(attributes, "id", "a GCS event"),
         version=_text(body, "generation", "a GCS object"),
     )
+    return [created]
 
 
 def from_event_grid(events: Any) -> list[ObjectCreated]:

@@ -33,8 +33,7 @@ Parse = Callable[[Any], list[ObjectCreated]]
 
 
 def gcs(payload: Any) -> list[ObjectCreated]:
-    event = from_gcs(payload["headers"], payload["body"])
-    return [] if event is None else [event]
+    return from_gcs(payload["headers"], payload["body"])
 
 
 PARSE: dict[str, Parse] = {
@@ -171,7 +170,7 @@ def test_another_type_of_event_creates_nothing(cloud: str, path: str, kind: str)
 
 
 def test_another_type_of_event_need_not_look_like_ours() -> None:
-    assert from_gcs({"ce-type": "google.cloud.audit.log.v1.written"}, None) is None
+    assert from_gcs({"ce-type": "google.cloud.audit.log.v1.written"}, None) == []
     assert from_event_grid([{"eventType": "Microsoft.Resources.ResourceWriteSuccess"}]) == []
     assert from_s3({"Records": [{"eventName": "Replication:OperationFailedReplication"}]}) == []
 
@@ -219,14 +218,14 @@ def test_what_a_platform_adds_or_leaves_out_beside_is_no_matter(cloud: str) -> N
 @pytest.mark.parametrize("written", [str.lower, str.upper, lambda name: name.lower().removeprefix("ce-")])
 def test_headers_come_in_any_case_and_attributes_without_their_prefix(written: Callable[[str], str]) -> None:
     headers = {written(name): value for name, value in PAYLOADS["gcs"]["headers"].items()}
-    assert from_gcs(headers, PAYLOADS["gcs"]["body"]) == EXPECTED["gcs"]
+    assert from_gcs(headers, PAYLOADS["gcs"]["body"]) == [EXPECTED["gcs"]]
 
 
 def test_a_header_of_the_request_is_not_taken_for_the_events() -> None:
     body = PAYLOADS["gcs"]["body"]
     for others in ({"Id": "another", "Type": "another"}, {"id": "another", "type": "another"}):
-        assert from_gcs({**others, **PAYLOADS["gcs"]["headers"]}, body) == EXPECTED["gcs"]
-        assert from_gcs({**PAYLOADS["gcs"]["headers"], **others}, body) == EXPECTED["gcs"]
+        assert from_gcs({**others, **PAYLOADS["gcs"]["headers"]}, body) == [EXPECTED["gcs"]]
+        assert from_gcs({**PAYLOADS["gcs"]["headers"], **others}, body) == [EXPECTED["gcs"]]
 
 
 def test_an_object_in_the_source_is_no_matter() -> None:
