@@ -9,6 +9,7 @@ from typing import Any
 import click
 
 from aggregator import inspection
+from exchange.documents import sha256
 from exchange.errors import SettingsError
 from exchange.spec import read_federation
 from exchange.stores import Store, open_store
@@ -16,6 +17,7 @@ from fedbucket import __version__
 from fedbucket.local.folder import RunFolder
 from fedbucket.local.results import write_report
 from fedbucket.local.run import run_federation
+from fedbucket.packaging import package as write_package
 from fedbucket.privacy_commands import privacy
 from fedbucket.scaffold import new_federation
 from fedbucket.terminal import plain_errors, run_path
@@ -137,6 +139,21 @@ def settings(federation: Path) -> None:
         found = read_federation(federation)
         click.echo(found.to_bytes(), nl=False)
         click.echo(found.sha256, err=True)
+
+
+@main.command()
+@click.argument("cloud", type=click.Choice(["gcp", "azure"]))
+@click.option("--out", type=click.Path(file_okay=False, path_type=Path), default=Path("dist"), show_default=True)
+@click.option("--task", "tasks", type=_FILE, multiple=True, help="A client's task module; once for each that it has.")
+def package(cloud: str, out: Path, tasks: tuple[Path, ...]) -> None:
+    """Write the functions of a cloud as zips, ready to deploy.
+
+    CLOUD-parent.zip holds the parent's; with --task, CLOUD-client.zip holds a client's, with its task beside it: the
+    agreement in client.toml names it by its file name. The same source gives the same bytes.
+    """
+    with plain_errors():
+        for written in write_package(cloud, out, tasks):
+            click.echo(f"{sha256(written.read_bytes())}  {written}")
 
 
 def _parent_bucket(run: str, federation: str | None) -> tuple[Store, str]:
