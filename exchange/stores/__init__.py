@@ -9,9 +9,9 @@ from urllib.parse import unquote, urlsplit
 from exchange.errors import AlreadyExists, DifferentContent, NotFound, SettingsError
 from exchange.stores.file import FileStore
 from exchange.stores.memory import MemoryStore
-from exchange.stores.protocol import READ_LIMIT, ObjectInfo, Store, Writer
+from exchange.stores.protocol import READ_LIMIT, ObjectInfo, Store, Writer, is_key
 
-__all__ = ["READ_LIMIT", "ObjectInfo", "Store", "Writer", "exists", "open_store", "put"]
+__all__ = ["READ_LIMIT", "ObjectInfo", "Store", "Writer", "exists", "is_key", "open_store", "put"]
 
 _EXPECTED = (
     "file:///folder, memory://name, gs://bucket[/prefix], az://account/container[/prefix] or s3://bucket[/prefix]"

@@ -7,6 +7,7 @@ run that was interrupted, at any point and however rudely, goes on where it was.
 import os
 import time
 from collections import defaultdict
+from collections.abc import Callable, Mapping
 from concurrent.futures import FIRST_COMPLETED, Future, wait
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import suppress
@@ -23,6 +24,7 @@ from exchange.errors import DifferentContent, FedbucketError, LedgerError, RunSt
 from exchange.events import ObjectCreated
 from exchange.public import newest_model
 from exchange.records import Metrics
+from exchange.spec import ClientSettings
 from exchange.stores import Store, exists, put
 from fedbucket.local.delivery import MAX_ATTEMPTS, Delivery, Queue
 from fedbucket.local.folder import FederationFolder, RunFolder
@@ -92,7 +94,7 @@ class LocalFederation:
             if newest_model(self._store, settings.name) is None:
                 model = init or self._pool.call("first_model")
                 self._say_noise(model)
-                self._open_accounts()
+                open_accounts(self._clients, self._run.state)
                 parent_rounds.start(self._store, settings, model)
             else:
                 put(self._store, str(keys.Settings(settings.name)), settings.to_bytes())
@@ -110,14 +112,6 @@ class LocalFederation:
         refuse_unreachable_tolerance(self._settings, weights)
         if sentence := noise_in_words(self._settings, tensors.count_floating(weights)):
             self._progress.note(sentence)
-
-    def _open_accounts(self) -> None:
-        """Begin a privacy account for each client that grants a budget: this run's data sets are new to this run."""
-        for client, settings in self._clients.items():
-            if settings.budget is not None:
-                with suppress(LedgerError):  # an earlier process began it, and died before the first model
-                    ledger = Ledger(self._run.state(client), settings.dataset)
-                    ledger.open(settings.budget.unit, settings.budget.adjacency, os.urandom(32))
 
     def _deliver(self, delivery: Delivery) -> None:
         event = delivery.event
@@ -253,3 +247,16 @@ class LocalFederation:
     def _open_inbox(self, url: str) -> Store:
         client = self._inboxes[url]
         return NotifyingStore(self._run.inbox(client), partial(self._created, client))
+
+
+def open_accounts(clients: Mapping[str, ClientSettings], state: Callable[[str], Store]) -> None:
+    """Begin a privacy account for each client that grants a budget: a run's data sets are new to the run.
+
+    Args:
+        state: returns a client's private state.
+    """
+    for client, settings in clients.items():
+        if settings.budget is not None:
+            with suppress(LedgerError):  # an earlier process began it, and died before the first model
+                ledger = Ledger(state(client), settings.dataset)
+                ledger.open(settings.budget.unit, settings.budget.adjacency, os.urandom(32))

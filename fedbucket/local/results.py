@@ -1,6 +1,7 @@
 """What a run leaves for people: summary.json, model.safetensors and report.html."""
 
 import json
+from collections.abc import Mapping
 from concurrent.futures import as_completed
 from typing import Any
 
@@ -19,8 +20,17 @@ from fedbucket.local.progress import Progress
 _POOLED = ""  # in baselines.json: the model trained on all data; no client bears an empty id
 
 
-def write_results(federation: FederationFolder, run: RunFolder, pool: Pool, progress: Progress) -> dict[str, Any]:
+def write_results(
+    federation: FederationFolder,
+    run: RunFolder,
+    pool: Pool,
+    progress: Progress,
+    more: Mapping[str, Any] | None = None,
+) -> dict[str, Any]:
     """Write everything that a finished run leaves, and return what is in summary.json.
+
+    Args:
+        more: what else summary.json is to say.
 
     Raises:
         RunStopped: a baseline could not be trained.
@@ -31,7 +41,7 @@ def write_results(federation: FederationFolder, run: RunFolder, pool: Pool, prog
     baselines = {}
     if federation.local.test is not None and federation.local.baselines:
         baselines = _baselines(run, pool, settings.roster, progress)
-    summary = _summary(federation, run, finished, baselines)
+    summary = _summary(federation, run, finished, baselines) | dict(more or {})
     run.summary.write_text(json.dumps(summary, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
     write_report(run)
     return summary

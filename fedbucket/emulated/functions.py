@@ -1,0 +1,106 @@
+"""The functions of an emulated federation: packaged as for the clouds, each in a process of its own, and subscribed."""
+
+import os
+import subprocess
+import sys
+from collections.abc import Iterator, Mapping
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+from zipfile import ZipFile
+
+import tomli_w
+
+from exchange.documents import Document
+from exchange.spec import FederationSettings
+from fedbucket.emulated.placement import Cloud, Placement
+from fedbucket.emulators.hosts import azure_function, gcp_function
+from fedbucket.emulators.router import Router
+from fedbucket.emulators.subscriptions import Eventarc, StorageQueue
+from fedbucket.packaging import package
+
+_QUEUE = "objects"
+_TIMER = 5.0  # seconds between two firings; minutes in a cloud, where a sweep costs money and nobody looks on
+_POLL = "1s"  # of the client on its own hardware, which has no other way to learn of a new model
+_PARENTS = 2  # instances of the parent's function in Google Cloud: they race, as they do there
+
+
+class Functions:
+    """All functions of a federation, started and subscribed.
+
+    Args:
+        environment: how they find the storage of the clouds.
+        folder: where the packages are unpacked.
+        logs: a folder for their logs.
+    """
+
+    def __init__(
+        self, placement: Placement, environment: Mapping[str, str], folder: Path, logs: Path, router: Router
+    ) -> None:
+        self._placement = placement
+        self._environment = environment
+        self._folder = folder
+        self._logs = logs
+        self._router = router
+
+    @contextmanager
+    def running(self, published: FederationSettings) -> Iterator[None]:
+        """Have all functions run, those of the clients by the settings that the parent publishes."""
+        with ExitStack() as running:
+            parent = {"FEDBUCKET_PARENT": _toml(self._placement.parent_settings())}
+            self._start(running, "parent", self._placement.parent, self._placement.parent_bucket, parent)
+            for client, place in self._placement.places.items():
+                own = self._placement.client_settings(client, published)
+                variables = {"FEDBUCKET_CLIENT": _toml(own)}
+                if place == "own hardware" or own.inbox is None:
+                    running.enter_context(self._own_hardware(client, variables["FEDBUCKET_CLIENT"]))
+                else:
+                    self._start(running, client, place, own.inbox, variables)
+            yield
+
+    def _start(self, running: ExitStack, who: str, cloud: Cloud, bucket: str, variables: Mapping[str, str]) -> None:
+        source = self._unpacked(cloud, who)
+        environment = {**self._environment, **variables}
+        name = bucket.partition("://")[2]
+        log = self._logs / f"{who}.log"
+        if cloud == "gcp":
+            instances = _PARENTS if who == "parent" else 1
+            host = running.enter_context(gcp_function(source, "on_object", environment, log, instances))
+            timer = running.enter_context(gcp_function(source, "on_timer", environment, log))
+            self._router.subscribe(Eventarc(name, host))
+            self._router.timer(timer, "/", _TIMER)
+        else:
+            settings = {"FEDBUCKET_QUEUE": _QUEUE, "FEDBUCKET_TIMER": "0 */5 * * * *"}
+            host = running.enter_context(azure_function(source, {**environment, **settings}, log))
+            self._router.subscribe(StorageQueue(name, host, _QUEUE))
+            self._router.timer(host, "/admin/functions/on_timer", _TIMER)
+
+    def _unpacked(self, cloud: Cloud, who: str) -> Path:
+        """Return the folder of a function: its package, unpacked."""
+        side = "parent" if who == "parent" else "client"
+        tasks = [] if side == "parent" else [self._placement.task(who)]
+        zips = package(cloud, self._folder / "zips" / who, tasks)
+        with ZipFile(next(path for path in zips if path.stem.endswith(side))) as content:
+            content.extractall(self._folder / who)
+        return self._folder / who
+
+    @contextmanager
+    def _own_hardware(self, client: str, settings: str) -> Iterator[None]:
+        folder = self._folder / client
+        folder.mkdir(parents=True)
+        (folder / "client.toml").write_text(settings, encoding="utf-8")
+        task = self._placement.task(client)
+        (folder / task.name).write_bytes(task.read_bytes())
+        command = [sys.executable, "-m", "fedbucket", "client", "run", str(folder / "client.toml"), "--poll", _POLL]
+        with (self._logs / f"{client}.log").open("ab") as log:
+            process = subprocess.Popen(
+                command, env={**os.environ, **self._environment}, stdin=subprocess.DEVNULL, stdout=log, stderr=log
+            )
+        try:
+            yield
+        finally:
+            process.kill()
+            process.wait()
+
+
+def _toml(settings: Document) -> str:
+    return tomli_w.dumps(settings.model_dump(mode="json", exclude_none=True))
