@@ -53,4 +53,5 @@ $(VENV)/examples: pyproject.toml constraints.txt | $(VENV)/python
 
 $(VENV)/dev: pyproject.toml constraints.txt | $(VENV)/python
 	$(INSTALL) --editable '.[dev]'
+	$(INSTALL) --no-deps --ignore-requires-python azure-functions-runtime azurefunctions-extensions-base
 	@touch $@ $(VENV)/examples

@@ -3,6 +3,7 @@
 The emulator ignores every precondition, serves one request at a time from a short queue, lists everything on one page
 and tells no generation with a download. This guard stands in front of its request handler: one lock over the check of
 the preconditions and what they guard, a thread a connection, pages, generations, and sessions that can be cancelled.
+Of every object that is created or overwritten it prints the resource, one JSON line each: what a notification holds.
 """
 
 import json
@@ -152,7 +153,13 @@ class _Server(ThreadingHTTPServer):
 
 
 class _Memory(Storage):  # type: ignore[misc]
-    """The emulator's storage, without writing a description of the whole of it at each change."""
+    """The emulator's storage, telling of each object, and without a description of the whole at each change."""
+
+    def create_file(
+        self, bucket_name: str, file_name: str, content: bytes, file_obj: dict[str, Any], file_id: str | None = None
+    ) -> None:
+        super().create_file(bucket_name, file_name, content, file_obj, file_id)
+        print(json.dumps(file_obj), flush=True)
 
     def _write_config_to_file(self) -> None:
         pass

@@ -1,20 +1,27 @@
-"""Starting and stopping emulators."""
+"""Starting and stopping the emulators of storage."""
 
 import base64
+import json
+import logging
 import os
 import shutil
-import socket
 import subprocess
 import sys
-import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
+from threading import Thread
+from typing import IO, Any
+
+from fedbucket.emulators.notifications import blob_created
+from fedbucket.emulators.ports import free_port, wait_for
 
 ACCOUNT = "emulator"  # the storage account that Azurite plays
-_PATIENCE = 60.0  # seconds until an emulator must answer: two busy cores take ten
 _AZURITE = Path(".cache/azurite/node_modules/azurite/dist/src/blob/main.js")  # where `make azurite` puts it
-_UNTIL_END_OF_INPUT = "process.stdin.resume().on('end', () => process.exit(0)); require(process.argv[1])"
+_TELLING_AZURITE = Path(__file__).with_name("azurite.js")
+
+Created = Callable[[Mapping[str, Any]], None]
+"""Told of each object when it has been created, from a thread of its own."""
 
 
 @contextmanager
@@ -26,23 +33,32 @@ def s3() -> Iterator[Mapping[str, str]]:
 
 
 @contextmanager
-def gcs() -> Iterator[Mapping[str, str]]:
-    """gcp-storage-emulator behind a guard that keeps the promises of Cloud Storage."""
-    with _ours("gcs") as url:
+def gcs(created: Created | None = None) -> Iterator[Mapping[str, str]]:
+    """gcp-storage-emulator behind a guard that keeps the promises of Cloud Storage.
+
+    Args:
+        created: gets the resource of each object that was created or overwritten.
+    """
+    with _ours("gcs", lambda line: created(json.loads(line)) if created else None) as url:
         yield {"STORAGE_EMULATOR_HOST": url}
 
 
 @contextmanager
-def azure() -> Iterator[Mapping[str, str]]:
-    """Azurite's blob service; raises FileNotFoundError where there is none."""
+def azure(created: Created | None = None) -> Iterator[Mapping[str, str]]:
+    """Azurite's blob service; raises FileNotFoundError where there is none.
+
+    Args:
+        created: gets the Event Grid event of each blob that was created or overwritten.
+    """
     if (azurite := find_azurite()) is None:
         raise FileNotFoundError("Azurite is not installed: make azurite (it needs Node)")
-    port, key = _free_port(), base64.b64encode(os.urandom(32)).decode()
+    port, key = free_port(), base64.b64encode(os.urandom(32)).decode()
     # Both flags are required: the SDK speaks a newer version of the protocol, and telemetry wants the network.
-    flags = ("--silent", "--inMemoryPersistence", "--disableTelemetry", "--skipApiVersionCheck")
-    command = ["node", "-e", _UNTIL_END_OF_INPUT, str(azurite), "--blobPort", str(port), *flags]
+    flags = ("--inMemoryPersistence", "--disableTelemetry", "--skipApiVersionCheck")
+    command = ["node", str(_TELLING_AZURITE), str(azurite), "--blobPort", str(port), *flags]
     with _process(command, {"AZURITE_ACCOUNTS": f"{ACCOUNT}:{key}"}) as process:
-        _wait_for(process, port)
+        wait_for(process, port, "Azurite")
+        _read(process.stdout, lambda line: created(blob_created(json.loads(line))) if created else None)
         endpoint = f"http://127.0.0.1:{port}/{ACCOUNT}"
         text = f"DefaultEndpointsProtocol=http;AccountName={ACCOUNT};AccountKey={key};BlobEndpoint={endpoint};"
         yield {"AZURE_STORAGE_CONNECTION_STRING": text}
@@ -55,12 +71,13 @@ def find_azurite() -> Path | None:
 
 
 @contextmanager
-def _ours(name: str) -> Iterator[str]:
+def _ours(name: str, tell: Callable[[str], None] = lambda line: None) -> Iterator[str]:
     with _process([sys.executable, "-m", f"fedbucket.emulators.{name}"], {}) as process:
         assert process.stdout is not None
         url = process.stdout.readline().strip()
         if not url:
             raise RuntimeError(f"the emulator for {name} did not start: pip install 'fedbucket[emulators]'")
+        _read(process.stdout, tell)
         yield url
 
 
@@ -74,21 +91,26 @@ def _process(command: Sequence[str], environment: Mapping[str, str]) -> Iterator
         yield process
     finally:
         process.kill()
-        process.communicate()
+        process.wait()
+        assert process.stdin is not None
+        process.stdin.close()
 
 
-def _wait_for(process: subprocess.Popen[str], port: int) -> None:
-    until = time.monotonic() + _PATIENCE
-    while time.monotonic() < until and process.poll() is None:
-        try:
-            socket.create_connection(("127.0.0.1", port), timeout=1).close()
-            return
-        except OSError:
-            time.sleep(0.05)
-    raise RuntimeError("Azurite did not start")
+def _read(output: IO[str] | None, tell: Callable[[str], None]) -> None:
+    """Have a thread read what a process prints, to its end: a full pipe would stop an emulator in the middle of it."""
+
+    def read(lines: IO[str]) -> None:
+        with lines:
+            for line in lines:
+                _tell(line, tell)
+
+    Thread(target=read, args=[output], daemon=True).start()
 
 
-def _free_port() -> int:
-    with socket.socket() as found:
-        found.bind(("127.0.0.1", 0))
-        return int(found.getsockname()[1])
+def _tell(line: str, tell: Callable[[str], None]) -> None:
+    if not line.startswith("{"):  # Azurite's greeting
+        return
+    try:
+        tell(line)
+    except Exception:
+        logging.exception("nobody was told that an object was created: %s", line)

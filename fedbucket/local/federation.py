@@ -50,7 +50,7 @@ class LocalFederation:
     """
 
     def __init__(
-        self, federation: FederationFolder, run: RunFolder, pool: Pool, queue: Queue, progress: Progress
+        self, federation: FederationFolder, run: RunFolder, pool: Pool, queue: Queue[ObjectCreated], progress: Progress
     ) -> None:
         self._settings = federation.settings
         self._clients = federation.clients
@@ -63,7 +63,7 @@ class LocalFederation:
         self._inboxes = {entry.inbox: entry.id for entry in self._settings.client if entry.inbox is not None}
         self._parent = Parent(self._store, self._open_inbox, time_limit=0)  # nobody else aggregates here
         self._journal = Journal(run.rounds, run.parent, self._settings, time.time())
-        self._working: dict[Future[Outcome], Delivery | None] = {}
+        self._working: dict[Future[Outcome], Delivery[ObjectCreated] | None] = {}
         self._evaluating: dict[Future[Outcome], int] = {}
         self._answers: defaultdict[int, set[str]] = defaultdict(set)
         self._timer_due = 0.0
@@ -113,7 +113,7 @@ class LocalFederation:
         if sentence := noise_in_words(self._settings, tensors.count_floating(weights)):
             self._progress.note(sentence)
 
-    def _deliver(self, delivery: Delivery) -> None:
+    def _deliver(self, delivery: Delivery[ObjectCreated]) -> None:
         event = delivery.event
         failing = self._queue.failure(delivery)
         if failing == "before":
@@ -123,7 +123,7 @@ class LocalFederation:
         else:
             self._working[self._pool.submit("answer", event.bucket, event)] = replace(delivery, failing=failing)
 
-    def _handle(self, delivery: Delivery, failing: bool) -> None:
+    def _handle(self, delivery: Delivery[ObjectCreated], failing: bool) -> None:
         started = time.time()
         try:
             parent_rounds.handle(self._parent, delivery.event)
@@ -237,7 +237,7 @@ class LocalFederation:
         self._deaths = 0
         return outcome
 
-    def _retry(self, delivery: Delivery, error: str) -> None:
+    def _retry(self, delivery: Delivery[ObjectCreated], error: str) -> None:
         if delivery.attempt >= MAX_ATTEMPTS:
             raise RunStopped(
                 f"{delivery.event.key} in {delivery.event.bucket}: {delivery.attempt} attempts failed: {error}"

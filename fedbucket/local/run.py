@@ -5,6 +5,7 @@ from typing import Any, TextIO
 
 from exchange import tensors
 from exchange.errors import InvalidTensorFile, RunStopped
+from exchange.events import ObjectCreated
 from exchange.spec import FederationSettings
 from fedbucket.local.delivery import Chaos, Queue
 from fedbucket.local.federation import LocalFederation
@@ -42,7 +43,7 @@ def run_federation(
     run = RunFolder((out or Path("runs") / settings.name).resolve())
     run.path.mkdir(parents=True, exist_ok=True)
     progress = Progress(show, settings.rounds, settings.roster)
-    queue = Queue(Chaos(chaos) if chaos is not None else None)
+    queue: Queue[ObjectCreated] = Queue(Chaos(chaos) if chaos is not None else None)
     with run.alone(), Pool(folder, run) as pool:
         given = _given_model(init, settings) if init else None
         LocalFederation(folder, run, pool, queue, progress).go(given)
