@@ -13,6 +13,7 @@ from exchange.errors import SettingsError
 from exchange.spec import read_federation
 from exchange.stores import Store, open_store
 from fedbucket import __version__
+from fedbucket.client_commands import client
 from fedbucket.local.folder import RunFolder
 from fedbucket.local.results import write_report
 from fedbucket.local.run import run_federation
@@ -33,6 +34,7 @@ def main() -> None:
     """
 
 
+main.add_command(client)
 main.add_command(privacy)
 
 
