@@ -15,6 +15,7 @@ from aggregator import rounds as parent_rounds
 from aggregator.rounds import Parent
 from client import rounds as client_rounds
 from client.baseline import train_to_convergence
+from client.checkpoints import Pace
 from client.learn import LocalTraining, initial_model, training_data
 from client.privacy.ledger import Ledger
 from client.privacy.noise import system_normals, system_uniforms
@@ -139,6 +140,7 @@ def _client(settings: FederationSettings, name: str, task: Task, data: str, pare
         learn=LocalTraining(own, Path(), system_normals, system_uniforms),
         normals=system_normals,
         time_limit=0,
+        pace=Pace(lambda: 0.0),
     )
 
 

@@ -9,6 +9,8 @@ import numpy as np
 from torch.nn import Module
 from torch.utils.data import Dataset
 
+from client.checkpoints import UNSAVED, Saves
+from client.data import data_source
 from client.privacy.accounting import SampledSteps
 from client.privacy.convex import full_batch_steps, refuse_unknown_convexity
 from client.privacy.dp_sgd import DpSgd, dp_sgd, one_step
@@ -19,7 +21,8 @@ from client.task import Task, load_task
 from client.training import count_correct, derive_seed, evaluate, fit, stacked
 from client.update import Learned
 from client.weights import floating, load_into, model_file
-from exchange.errors import TaskError
+from exchange.documents import sha256
+from exchange.errors import TaskError, UnsupportedModel
 from exchange.records import Metrics
 from exchange.spec import Agreement, ClientEntry, ClientSettings, FederationSettings
 
@@ -37,25 +40,43 @@ class LocalTraining:
         settings: the client's own.
         folder: what the task's and the data's paths are relative to.
         normals, uniforms: for DP-SGD; `client.privacy.noise.system_…` in production.
+        cache: a folder for data that lie in a bucket.
     """
 
-    def __init__(self, settings: ClientSettings, folder: Path, normals: Source, uniforms: Source) -> None:
+    def __init__(
+        self, settings: ClientSettings, folder: Path, normals: Source, uniforms: Source, cache: Path | None = None
+    ) -> None:
         self._settings = settings
+        self._cache = cache
         self._folder = folder
         self._normals = normals
         self._uniforms = uniforms
         self._tasks: dict[Path, Task] = {}
 
     def __call__(
-        self, agreement: Agreement, settings: FederationSettings, round_: int, model: bytes, plan: Plan | None
+        self,
+        agreement: Agreement,
+        settings: FederationSettings,
+        round_: int,
+        model: bytes,
+        plan: Plan | None,
+        saves: Saves = UNSAVED,
     ) -> Learned:
-        """Train from `model` and return what came of it; raises TaskError."""
+        """Train from `model`, or go on where `saves` has it, and return what came of it.
+
+        Raises:
+            TaskError: the task failed.
+            TrainingPaused, RoundClosed: from `saves`.
+        """
         task = self._task(agreement)
-        source = data_source(self._folder, self._settings.data)
+        source = data_source(self._folder, self._settings.data, self._cache)
         module = task.model(0)
         load_into(module, model)
         entry = self._entry(settings)
         dataset = training_data(task, source, entry.examples)
+        # Whoever mends the task, or has other data, begins anew.
+        code, examples = sha256(task.path.read_bytes()), len(cast(Sized, dataset))
+        saves = saves.bound(task_sha256=code, examples=str(examples))
         metrics: Metrics = {}
         correct = None
         if settings.metrics.share != "none":
@@ -69,26 +90,29 @@ class LocalTraining:
             with task.blamed("model()"):
                 refuse_batch_statistics(module)
             if plan.privacy.unit == "example":
-                return Learned(self._private(task, module, dataset, plan), metrics, correct)
-        return Learned(self._fit(task, module, dataset, settings, round_), metrics)
+                return Learned(self._private(task, module, dataset, plan, saves), metrics, correct)
+        return Learned(self._fit(task, module, dataset, settings, round_, saves), metrics)
 
     def _fit(
-        self, task: Task, module: Module, dataset: Dataset[Any], settings: FederationSettings, round_: int
+        self, task: Task, module: Module, dataset: Dataset[Any], settings: FederationSettings, round_: int, saves: Saves
     ) -> Difference:
         """Return what ordinary training makes; noise, if any, is put on the whole of it."""
         before = floating(module)
         seed = derive_seed(settings.train.seed, self._settings.id, round_)
-        fit(task, module, dataset, settings.train, seed, settings.train.local_epochs, self._settings.device)
+        fit(task, module, dataset, settings.train, seed, settings.train.local_epochs, self._settings.device, saves)
         return {name: after.astype(np.float64) - before[name] for name, after in floating(module).items()}
 
-    def _private(self, task: Task, module: Module, dataset: Dataset[Any], plan: Plan) -> Difference:
+    def _private(self, task: Task, module: Module, dataset: Dataset[Any], plan: Plan, saves: Saves) -> Difference:
         """Return what training makes that is, or can be made, private to one example."""
+        if self._settings.device == "mps":
+            raise UnsupportedModel('device: "mps" lacks float64, in which gradients are clipped and summed; take "cpu"')
         module.to(self._settings.device).train()
         inputs, targets = (tensor.to(self._settings.device) for tensor in stacked(task, dataset))
         with task.blamed("training"):
             if isinstance(plan.event, SampledSteps):
                 steps = self._dp_sgd(plan, plan.event)
-                return dp_sgd(module, task.loss, inputs, targets, steps, normals=self._normals, uniforms=self._uniforms)
+                sources = {"normals": self._normals, "uniforms": self._uniforms}
+                return dp_sgd(module, task.loss, inputs, targets, steps, **sources, saves=saves)
             train = plan.settings.train
             declared = self._entry(plan.settings).examples
             if train.local_epochs == 1:
@@ -101,6 +125,7 @@ class LocalTraining:
                     clip_norm=plan.privacy.clip_norm,
                     declared_examples=declared,
                     micro_batch=self._settings.micro_batch,
+                    saves=saves,
                 )
             refuse_unknown_convexity(module, task.has_own_loss)
             return full_batch_steps(
@@ -110,6 +135,7 @@ class LocalTraining:
                 learning_rate=train.learning_rate,
                 steps=train.local_epochs,
                 declared=declared,
+                saves=saves,
             )
 
     def _dp_sgd(self, plan: Plan, event: SampledSteps) -> DpSgd:
@@ -149,8 +175,3 @@ def _refuse_non_finite(task: Task, metrics: Metrics) -> None:
     """Raise TaskError, before anything is charged, for metrics for which the parent would reject the update."""
     if unfit := {name: value for name, value in metrics.items() if not isfinite(value)}:
         raise TaskError(f"{task.path}: metrics() gave {unfit}, expected finite numbers: these are shared")
-
-
-def data_source(folder: Path, data: str) -> str:
-    """Return what is handed to the task's data(): a path relative to `folder` made whole, anything else as it is."""
-    return str((folder / data).resolve()) if (folder / data).exists() else data

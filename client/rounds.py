@@ -11,9 +11,11 @@ import logging
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass
+from functools import partial
 from typing import Protocol
 
 from client import consent
+from client.checkpoints import Checkpoints, Pace, Saves
 from client.privacy.account import Account
 from client.privacy.ledger import check_releases
 from client.privacy.noise import Source
@@ -21,7 +23,14 @@ from client.privacy.plan import Plan, make_plan
 from client.update import Learned, update_file
 from exchange import keys
 from exchange.documents import Document, sha256
-from exchange.errors import AlreadyExists, BudgetExceeded, ConsentRefused, DifferentContent, FedbucketError
+from exchange.errors import (
+    AlreadyExists,
+    BudgetExceeded,
+    ConsentRefused,
+    DifferentContent,
+    FedbucketError,
+    RoundClosed,
+)
 from exchange.events import ObjectCreated
 from exchange.public import final_reason, newest_model, open_model, read_settings
 from exchange.records import Ticket, Withdrawal
@@ -37,9 +46,19 @@ class Learn(Protocol):
     """Local training: a function of its arguments and of the client's data."""
 
     def __call__(
-        self, agreement: Agreement, settings: FederationSettings, round_: int, model: bytes, plan: Plan | None
+        self,
+        agreement: Agreement,
+        settings: FederationSettings,
+        round_: int,
+        model: bytes,
+        plan: Plan | None,
+        saves: Saves,
+        /,
     ) -> Learned:
-        """Return what the client's data make of global model `round_`, the safetensors file `model`, under `plan`."""
+        """Return what the client's data make of global model `round_`, the safetensors file `model`, under `plan`.
+
+        What was begun earlier is in `saves`; raises what `saves` raises.
+        """
 
 
 @dataclass(frozen=True)
@@ -54,6 +73,7 @@ class Client:
         learn: trains.
         normals: standard normals for the noise; `client.privacy.noise.system_normals` in production.
         time_limit: seconds that a function may run; an attempt younger than that may still be under way.
+        pace: how often training is saved, and when it stops for the next invocation to go on.
     """
 
     settings: ClientSettings
@@ -63,6 +83,7 @@ class Client:
     learn: Learn
     normals: Source
     time_limit: float
+    pace: Pace
 
 
 class Agreed(Document):
@@ -90,29 +111,40 @@ def handle(client: Client, event: ObjectCreated) -> None:
             train(client, federation, round_, ticket.sha256)
 
 
-def train(client: Client, federation: str, round_: int, model_sha256: str | None = None) -> None:
+def train(
+    client: Client, federation: str, round_: int, model_sha256: str | None = None, begun: float | None = None
+) -> keys.Update | None:
     """Answer a round, unless it is over or already answered.
 
     Args:
         model_sha256: the digest that the ticket names.
+        begun: when this invocation began, by the clock of the client's pace; None for now.
+
+    Returns:
+        What was uploaded; None if there was nothing to answer, or the round closed meanwhile.
 
     Raises:
         ConsentRefused: the federation is outside what was agreed; nothing was created.
         LedgerError: the privacy account is missing or was changed; nothing was released.
         TaskError: the task failed; the next event or sweep tries again.
+        TrainingPaused: the time is nearly up; training is saved, and the next invocation goes on with it.
     """
+    begun = client.pace.clock() if begun is None else begun
     parent = client.open_parent(consent.agreed(client.settings, federation))
     settings = read_settings(parent, federation)
     agreement = consent.check(client.settings, federation, settings)
     if not _open(parent, federation, round_):
-        return
+        return None
     _hold_to(client, settings)
     kept = _kept(client, settings, round_)
     if kept is None and not _answered(client, parent, federation, round_):
-        kept = _answer(client, agreement, settings, round_, parent, model_sha256)
-    if kept is not None:
-        release, data = kept
-        put(parent, str(keys.Update(federation, client.settings.id, round_, release.withdrawn)), data)
+        kept = _answer(client, agreement, settings, round_, parent, model_sha256, begun)
+    if kept is None:
+        return None
+    release, data = kept
+    update = keys.Update(federation, client.settings.id, round_, release.withdrawn)
+    put(parent, str(update), data)
+    return update
 
 
 def sweep(client: Client) -> None:
@@ -121,26 +153,32 @@ def sweep(client: Client) -> None:
     Raises:
         ExceptionGroup: some federations failed; all others were swept.
     """
+    begun = client.pace.clock()
     failures: list[Exception] = []
     for agreement in client.settings.agreement:
         try:
-            _sweep_federation(client, agreement)
+            sweep_federation(client, agreement, begun)
         except FedbucketError as error:
             failures.append(error)
     if failures:
         raise ExceptionGroup("sweep", failures)
 
 
-def _sweep_federation(client: Client, agreement: Agreement) -> None:
+def sweep_federation(client: Client, agreement: Agreement, begun: float | None = None) -> keys.Update | None:
+    """Answer the newest model of one federation, as `sweep` does; returns, and raises, what `train` does."""
     parent = client.open_parent(agreement)
     newest = newest_model(parent, agreement.federation)
     if newest is None or not _open(parent, agreement.federation, newest):
-        return
-    if _answered(client, parent, agreement.federation, newest):
-        return
-    ages = [info.age for info in client.state.list(keys.attempts(agreement.federation, newest))]
-    if not ages or min(ages) >= client.time_limit:
-        train(client, agreement.federation, newest)
+        return None
+    if _answered(client, parent, agreement.federation, newest) or _under_way(client, agreement.federation, newest):
+        return None
+    return train(client, agreement.federation, newest, begun=begun)
+
+
+def _under_way(client: Client, federation: str, round_: int) -> bool:
+    """Return whether training was begun, or saved, so lately that it may be going on."""
+    marks = (keys.attempts(federation, round_), keys.checkpoints(federation, round_))
+    return any(info.age < client.time_limit for mark in marks for info in client.state.list(mark))
 
 
 def _hold_to(client: Client, settings: FederationSettings) -> None:
@@ -185,6 +223,7 @@ def _answer(
     round_: int,
     parent: Store,
     model_sha256: str | None,
+    begun: float,
 ) -> tuple[keys.Release, bytes] | None:
     """Train, and keep what is to be uploaded; None if the round closed meanwhile, and then nothing was charged."""
     plan = make_plan(settings, client.settings.id)
@@ -194,10 +233,14 @@ def _answer(
             account.check(parent)  # before training: nothing is computed that could not be released
         _begin_attempt(client, settings.name, round_)
         model = _read_model(parent, settings.name, round_, model_sha256)
-        learned = client.learn(agreement, settings, round_, model, plan)
+        saves = _checkpoints(client, settings, round_, parent, model, begun)
+        learned = client.learn(agreement, settings, round_, model, plan, saves)
         if not _open(parent, settings.name, round_):
-            return None  # what was learned is dropped: nothing of it was kept
+            raise RoundClosed(f"round {round_} of {settings.name} closed; what was learned is dropped")
         update = update_file(client.settings.id, client.normals, account, settings.name, round_, model, learned)
+    except RoundClosed as closed:
+        log.info("%s: nothing is charged, nothing is kept", closed)
+        return None
     except BudgetExceeded as error:
         log.error(
             "BudgetExceeded: %s withdraws from round %d of %s: %s", client.settings.id, round_, settings.name, error
@@ -212,6 +255,14 @@ def _begin_attempt(client: Client, federation: str, round_: int) -> None:
     attempt = Attempt(federation=federation, round=round_, number=number)
     with suppress(AlreadyExists):  # somebody else begins at this moment: his marker serves as well
         client.state.create(str(keys.Attempt(federation, round_, number)), attempt.to_bytes())
+
+
+def _checkpoints(
+    client: Client, settings: FederationSettings, round_: int, parent: Store, model: bytes, begun: float
+) -> Checkpoints:
+    training = {"client": client.settings.id, "settings_sha256": settings.sha256, "model_sha256": sha256(model)}
+    is_open = partial(_open, parent, settings.name, round_)
+    return Checkpoints(client.state, settings.name, round_, training, client.pace, begun, is_open)
 
 
 def _read_model(parent: Store, federation: str, round_: int, model_sha256: str | None) -> bytes:

@@ -23,7 +23,7 @@ import torch
 from torch.nn import Module
 from torch.utils.data import Dataset, Subset
 
-from exchange.errors import TaskError
+from exchange.errors import FedbucketError, TaskError
 from exchange.records import Metrics
 
 log = logging.getLogger(__name__)
@@ -83,8 +83,8 @@ class Task:
         """Turn whatever the task's code raises into a TaskError that names the task's own line."""
         try:
             yield
-        except TaskError:
-            raise
+        except FedbucketError:
+            raise  # our own: it is a TaskError already, or not the task's fault
         except Exception as error:
             raise TaskError(
                 f"{self.path}: {call} raised {type(error).__name__}: {error}{_place(error, self.path)}"

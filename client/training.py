@@ -1,14 +1,18 @@
 """Local training and evaluation in torch."""
 
 import hashlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
+from functools import partial
+from itertools import islice
 from typing import Any
 
 import torch
 from torch.nn import Module
 from torch.optim import SGD, Adam, Optimizer
-from torch.utils.data import DataLoader, Dataset
+from torch.utils.data import BatchSampler, DataLoader, Dataset, RandomSampler
 
+from client.checkpoints import UNSAVED, Checkpoint, Saves
+from client.snapshots import resume, snapshot, tensors_of
 from client.task import Task
 from exchange.errors import TaskError
 from exchange.records import Metrics
@@ -18,7 +22,14 @@ _EVALUATION_BATCH = 1024
 
 
 def fit(
-    task: Task, module: Module, dataset: Dataset[Any], settings: TrainSettings, seed: int, epochs: int, device: str
+    task: Task,
+    module: Module,
+    dataset: Dataset[Any],
+    settings: TrainSettings,
+    seed: int,
+    epochs: int,
+    device: str,
+    saves: Saves = UNSAVED,
 ) -> list[float]:
     """Train `module` in place by mini-batch gradient descent; return the mean loss of each epoch.
 
@@ -27,29 +38,39 @@ def fit(
     Args:
         seed: fixes the order of the examples and whatever randomness the model has.
         device: where to compute; `module` is moved there.
+        saves: where training goes on from, to the same bytes as if it had never stopped; examples that were used
+            before are not loaded again.
 
     Raises:
         TaskError: the task's model, data or loss failed.
+        TrainingPaused, RoundClosed: from `saves`.
     """
     torch.manual_seed(seed)
     module.to(device).train()
     anchor = [parameter.detach().clone() for parameter in module.parameters()]
     optimizer = _optimizer(module, settings)
-    batches = _batches(dataset, settings.batch_size, torch.Generator().manual_seed(seed))
-    losses = []
+    size: int = len(dataset)  # type: ignore[arg-type]
+    batch_size = settings.batch_size or size
+    order = torch.Generator().manual_seed(seed)
+    begun = resume(saves, tensors_of(module), optimizer)
+    steps, totals = begun.get("steps", 0), begun.get("totals", [0.0] * epochs)
     with task.blamed("training"):
-        for _ in range(epochs):
-            total, count = 0.0, 0
-            for inputs, targets in batches:
+        for epoch in range(epochs):
+            done = steps - epoch * -(-size // batch_size)
+            for inputs, targets in _batches(dataset, batch_size, order, skip=max(0, done)):
                 optimizer.zero_grad()
                 loss = task.loss(module(inputs.to(device)), targets.to(device))
                 (loss + _proximal(module, anchor, settings.proximal_mu)).backward()  # type: ignore[no-untyped-call]
                 if settings.gradient_clip is not None:
                     torch.nn.utils.clip_grad_norm_(module.parameters(), settings.gradient_clip)
                 optimizer.step()
-                total, count = total + loss.item() * len(targets), count + len(targets)
-            losses.append(total / max(count, 1))
-    return losses
+                steps, totals[epoch] = steps + 1, totals[epoch] + loss.item() * len(targets)
+                saves.passed(partial(_checkpoint, module, optimizer, {"steps": steps, "totals": totals}))
+    return [total / size for total in totals]
+
+
+def _checkpoint(module: Module, optimizer: Optimizer, place: Mapping[str, Any]) -> Checkpoint:
+    return snapshot(tensors_of(module), optimizer, place)
 
 
 def evaluate(task: Task, module: Module, dataset: Dataset[Any], device: str) -> Metrics:
@@ -99,8 +120,19 @@ def _optimizer(module: Module, settings: TrainSettings) -> Optimizer:
     return SGD(module.parameters(), settings.learning_rate, momentum=settings.momentum)
 
 
-def _batches(dataset: Dataset[Any], batch_size: int | None, generator: torch.Generator) -> DataLoader[Any]:
-    return DataLoader(dataset, batch_size or len(dataset), shuffle=True, generator=generator)  # type: ignore[arg-type]
+class _Remaining(BatchSampler):
+    """The batches of an epoch but the first `skip`, which are drawn and not loaded."""
+
+    def __init__(self, dataset: Dataset[Any], batch_size: int, order: torch.Generator, skip: int) -> None:
+        super().__init__(RandomSampler(dataset, generator=order), batch_size, drop_last=False)  # type: ignore[arg-type]
+        self._skip = skip
+
+    def __iter__(self) -> Iterator[list[int]]:
+        return islice(super().__iter__(), self._skip, None)
+
+
+def _batches(dataset: Dataset[Any], batch_size: int, order: torch.Generator, skip: int) -> DataLoader[Any]:
+    return DataLoader(dataset, batch_sampler=_Remaining(dataset, batch_size, order, skip), generator=order)
 
 
 def _proximal(module: Module, anchor: list[torch.Tensor], mu: float) -> torch.Tensor | float:

@@ -14,13 +14,13 @@ from exchange.errors import TaskError
 
 def model_file(module: Module, metadata: Mapping[str, str]) -> bytes:
     """Return the weight file of `module`: parameters and buffers; bfloat16 is kept as float32."""
-    return tensors.dump(_arrays(module.state_dict()), metadata)
+    return tensors.dump(arrays_of(module.state_dict()), metadata)
 
 
 def floating(module: Module) -> dict[str, NDArray[Any]]:
     """Return copies of the floating parameters and buffers by name: what travels."""
     state = module.state_dict()
-    return _arrays({name: tensor for name, tensor in state.items() if tensor.is_floating_point()})
+    return arrays_of({name: tensor for name, tensor in state.items() if tensor.is_floating_point()})
 
 
 def load_into(module: Module, data: bytes) -> None:
@@ -40,7 +40,8 @@ def load_into(module: Module, data: bytes) -> None:
             tensor.copy_(torch.from_numpy(np.array(arrays[name])))
 
 
-def _arrays(state: Mapping[str, torch.Tensor]) -> dict[str, NDArray[Any]]:
+def arrays_of(state: Mapping[str, torch.Tensor]) -> dict[str, NDArray[Any]]:
+    """Return copies of tensors as arrays; bfloat16, which NumPy lacks, as float32, which holds all of its values."""
     found = {}
     for name, tensor in state.items():
         value = tensor.detach().cpu()

@@ -9,6 +9,8 @@
     ├── ConsentRefused          a federation that is outside what the client agreed to
     ├── TaskError               the organisation's own model or data code failed
     │   └── UnsupportedModel    a model for which the agreed privacy cannot be kept
+    ├── TrainingPaused          training was saved before its time ran out; the next invocation goes on with it
+    ├── RoundClosed             a round closed while a client trained for it; nothing is charged, nothing kept
     ├── RunStopped              a run on one machine cannot go on before a person acts; run again, it goes on
     ├── CohortUnreadable        a frozen member of a cohort cannot be read as it was recorded
     ├── PrivacyError
@@ -81,6 +83,14 @@ class TaskError(FedbucketError):
 
 class UnsupportedModel(TaskError):
     """A model for which the agreed privacy cannot be kept."""
+
+
+class TrainingPaused(FedbucketError):
+    """Training was saved before its time ran out; the next invocation goes on with it."""
+
+
+class RoundClosed(FedbucketError):
+    """A round closed while a client trained for it; nothing is charged, nothing kept."""
 
 
 class RunStopped(FedbucketError):

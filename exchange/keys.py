@@ -17,6 +17,7 @@ and no capital letter, so that no key can be mistaken for another, on any store.
                          readmission/releases/000007.safetensors
                          readmission/releases/000007.withdrawn.json
                          readmission/attempts/000007/0003.json
+                         readmission/checkpoints/000007/0003.safetensors
                          ledger/admissions-2024/000012.json
 """
 
@@ -154,6 +155,18 @@ class Attempt:
 
 
 @dataclass(frozen=True, order=True)
+class Checkpoint:
+    """In private state: where training for a round stood when it was saved for the `number`-th time, from 0."""
+
+    federation: str
+    round: int
+    number: int
+
+    def __str__(self) -> str:
+        return f"{checkpoints(self.federation, self.round)}{self.number:04d}.safetensors"
+
+
+@dataclass(frozen=True, order=True)
 class LedgerEntry:
     """In private state: the `number`-th entry of the privacy account of a data set, whatever the federation."""
 
@@ -176,6 +189,7 @@ Key = (
     | Agreed
     | Release
     | Attempt
+    | Checkpoint
     | LedgerEntry
 )
 
@@ -200,6 +214,11 @@ def attempts(federation: str, round_: int) -> str:
     return f"{federation}/attempts/{round_:06d}/"
 
 
+def checkpoints(federation: str, round_: int) -> str:
+    """The prefix, in private state, of all that was saved of the training for a round."""
+    return f"{federation}/checkpoints/{round_:06d}/"
+
+
 def releases(federation: str) -> str:
     """The prefix, in private state, of all that was released to a federation."""
     return f"{federation}/releases/"
@@ -216,6 +235,7 @@ def _answer(withdrawn: bool) -> str:
 
 _ANSWER = r"(?P<answer>safetensors|withdrawn\.json)"
 _ROUND = r"(?P<round>[0-9]{6})"
+_NUMBER = r"(?P<number>[0-9]{4})"
 _FEDERATION = rf"(?P<federation>{FEDERATION})"
 _CLIENT = rf"(?P<client>{IDENTIFIER})"
 
@@ -248,8 +268,12 @@ _GRAMMAR: list[tuple[str, Callable[[dict[str, str]], Key]]] = [
         lambda found: Release(found["federation"], int(found["round"]), _withdrawn(found)),
     ),
     (
-        rf"{_FEDERATION}/attempts/{_ROUND}/(?P<number>[0-9]{{4}})\.json",
+        rf"{_FEDERATION}/attempts/{_ROUND}/{_NUMBER}\.json",
         lambda found: Attempt(found["federation"], int(found["round"]), int(found["number"])),
+    ),
+    (
+        rf"{_FEDERATION}/checkpoints/{_ROUND}/{_NUMBER}\.safetensors",
+        lambda found: Checkpoint(found["federation"], int(found["round"]), int(found["number"])),
     ),
     (
         rf"ledger/(?P<dataset>{IDENTIFIER})/(?P<number>[0-9]{{6}})\.json",

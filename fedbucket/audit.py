@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from aggregator import rounds as parent_rounds
 from client import rounds as client_rounds
+from client.checkpoints import Pace
 from client.privacy.accounting import epsilon
 from client.privacy.audit import AuditResult, audit
 from client.privacy.ledger import Ledger
@@ -104,6 +105,7 @@ def _upload(plan: Plan, client: str, difference: NDArray[np.float64], normals: S
         learn=lambda *_: Learned({"weights": difference}),
         normals=normals,
         time_limit=0,
+        pace=Pace(lambda: 0.0),
     )
     client_rounds.train(own, settings.name, 0)
     update = parent.read(str(keys.Update(settings.name, client, 0)))

@@ -14,6 +14,9 @@ from exchange.errors import SettingsError
 from exchange.spec import read_federation
 from exchange.stores import Store, open_store
 from fedbucket import __version__
+from fedbucket.client_commands import client
+from fedbucket.emulated.placement import Cloud
+from fedbucket.emulated.run import run_emulated
 from fedbucket.local.folder import RunFolder
 from fedbucket.local.results import write_report
 from fedbucket.local.run import run_federation
@@ -35,6 +38,7 @@ def main() -> None:
     """
 
 
+main.add_command(client)
 main.add_command(privacy)
 
 
@@ -43,8 +47,11 @@ main.add_command(privacy)
 @click.option("--out", type=click.Path(file_okay=False, path_type=Path), help="The run's folder  [default: runs/NAME]")
 @click.option("--init", type=_FILE, help="Start from these weights (safetensors) in place of the task's own.")
 @click.option("--chaos", type=int, metavar="SEED", help="Deliver events twice, late, out of order; let handlers fail.")
+@click.option("--emulators", "parent", type=click.Choice(["gcp", "azure"]), help="Across emulated clouds; the parent's.")
 @click.option("--json", "as_json", is_flag=True, help="Print summary.json, and nothing else, on standard output.")
-def run(federation: Path, out: Path | None, init: Path | None, chaos: int | None, as_json: bool) -> None:
+def run(
+    federation: Path, out: Path | None, init: Path | None, chaos: int | None, parent: Cloud | None, as_json: bool
+) -> None:
     """Run a federation on this machine, every client in it.
 
     FEDERATION is a federation.toml; the clients' settings lie beside it, in clients/. Interrupted at any point, the
@@ -52,7 +59,11 @@ def run(federation: Path, out: Path | None, init: Path | None, chaos: int | None
     stopped by its rule.
     """
     with plain_errors():
-        folder, summary = run_federation(federation, out, init, chaos, None if as_json else sys.stderr)
+        show = None if as_json else sys.stderr
+        if parent is None:
+            folder, summary = run_federation(federation, out, init, chaos, show)
+        else:
+            folder, summary = run_emulated(federation, parent, out, chaos, show)
         click.echo(json.dumps(summary, indent=2) if as_json else _results(folder, summary))
         if summary["finished"]["reason"] == "void":
             raise SystemExit(1)

@@ -235,7 +235,7 @@ def all_keys() -> Iterator[str]:
     """One key of every kind, with the values that the documents use."""
     values = {"federation": "readmission", "client": "hospital-a", "round": 7, "dataset": "admissions-2024"}
     for kind in get_args(keys.Key):
-        numbers = {keys.Attempt: 3, keys.LedgerEntry: 12}
+        numbers = {keys.Attempt: 3, keys.Checkpoint: 3, keys.LedgerEntry: 12}
         arguments = {
             field.name: numbers[kind] if field.name == "number" else values[field.name]
             for field in fields(kind)

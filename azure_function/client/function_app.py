@@ -2,6 +2,8 @@
 
 import os
 from functools import cache
+from pathlib import Path
+from tempfile import gettempdir
 
 import azure.functions as func
 
@@ -17,7 +19,7 @@ def side() -> functions.Side:
     """Open the stores, once an instance; here and not above, for most objects ask for nothing."""
     from client.deployment import side
 
-    return side(os.environ)
+    return side(os.environ, Path(__file__).parent, Path(gettempdir()) / "data")
 
 
 @app.queue_trigger(arg_name="message", queue_name="%FEDBUCKET_QUEUE%", connection="FEDBUCKET_QUEUE_CONNECTION")

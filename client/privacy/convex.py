@@ -5,12 +5,16 @@ that grow (`sensitivity.output_perturbation_sensitivity`). Near a saddle of a de
 here: one linear layer under cross entropy, on rows no longer than 1.
 """
 
+from functools import partial
+
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.nn.functional import cross_entropy, linear
 
+from client.checkpoints import UNSAVED, Saves
+from client.snapshots import resume, snapshot
 from exchange.errors import UnsupportedModel
 
 
@@ -29,7 +33,14 @@ def refuse_unknown_convexity(model: nn.Module, own_loss: bool) -> None:
 
 
 def full_batch_steps(
-    model: nn.Module, inputs: Tensor, targets: Tensor, *, learning_rate: float, steps: int, declared: int
+    model: nn.Module,
+    inputs: Tensor,
+    targets: Tensor,
+    *,
+    learning_rate: float,
+    steps: int,
+    declared: int,
+    saves: Saves = UNSAVED,
 ) -> dict[str, NDArray[np.float64]]:
     """Return w_E − w_0 after `steps` full-batch steps, by name, float64: not private before its release.
 
@@ -41,9 +52,11 @@ def full_batch_steps(
         model: what `refuse_unknown_convexity` lets pass.
         inputs: shape (n, d), with n at most `declared`.
         targets: the rows' classes, shape (n,).
+        saves: where training goes on from, to the same bytes as if it had never stopped.
 
     Raises:
         UnsupportedModel: other shapes, or targets that are no classes: their gradients would have no bound.
+        TrainingPaused, RoundClosed: from `saves`.
     """
     if inputs.ndim != 2 or targets.ndim != 1 or targets.is_floating_point():
         raise UnsupportedModel(
@@ -56,9 +69,10 @@ def full_batch_steps(
     start = {name: parameter.detach().double() for name, parameter in parameters.items()}
     weights = {name: start[name].clone().requires_grad_(parameters[name].requires_grad) for name in start}
     optimizer = torch.optim.SGD(weights.values(), learning_rate)
-    for _ in range(steps):
+    for step in range(resume(saves, weights, optimizer).get("steps", 0), steps):
         optimizer.zero_grad()
         loss = cross_entropy(linear(rows, weights["weight"], weights.get("bias")), targets, reduction="sum")
         (loss / declared).backward()  # type: ignore[no-untyped-call]
         optimizer.step()
+        saves.passed(partial(snapshot, weights, optimizer, {"steps": step + 1}))
     return {name: (tensor.detach() - start[name]).cpu().numpy() for name, tensor in weights.items()}

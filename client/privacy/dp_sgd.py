@@ -10,6 +10,7 @@ With `proximal_mu` = μ, a step is X ← X − η(g + μ(X − X_global)) + nois
 """
 
 from dataclasses import dataclass
+from functools import partial
 from typing import Literal
 
 import numpy as np
@@ -17,11 +18,13 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
+from client.checkpoints import UNSAVED, Saves
 from client.privacy.checks import count, inside_unit_interval, non_negative, one_of, positive, probability
-from client.privacy.example_level import DEFAULT_MICRO_BATCH, ClippedGradients, clipped_gradient_sum
+from client.privacy.example_level import DEFAULT_MICRO_BATCH, ClippedGradients
 from client.privacy.lattice import padded_sensitivity, release_tensors
 from client.privacy.noise import Source
 from client.privacy.taps import Loss
+from client.snapshots import resume, snapshot
 
 
 @dataclass(frozen=True)
@@ -70,11 +73,24 @@ class DpSgd:
 
 
 def dp_sgd(
-    model: nn.Module, loss: Loss, inputs: Tensor, targets: Tensor, settings: DpSgd, *, normals: Source, uniforms: Source
+    model: nn.Module,
+    loss: Loss,
+    inputs: Tensor,
+    targets: Tensor,
+    settings: DpSgd,
+    *,
+    normals: Source,
+    uniforms: Source,
+    saves: Saves = UNSAVED,
 ) -> dict[str, NDArray[np.float64]]:
     """Train `model` in place by DP-SGD, and return what became of its trainable parameters: after − before, float64.
 
     A step draws its examples by Poisson sampling; one that draws none is noise alone, and is taken all the same.
+
+    Resumed training draws afresh for the steps after its checkpoint, also for those that an earlier invocation took and
+    lost. That is sound: what leaves is the end of one chain of steps, in which each has its own sample and noise, and
+    that is what the accountant composes. A step that was lost is in no chain that is ever released; and clocks and
+    crashes decide which chain goes on, not what was drawn.
 
     Args:
         model: any module that treats each example alone; it holds the global model's weights.
@@ -84,10 +100,12 @@ def dp_sgd(
         settings: see `DpSgd`.
         normals: standard normals; `client.privacy.noise.system_normals` in production.
         uniforms: uniforms on [0, 1); `client.privacy.noise.system_uniforms` in production. The sample is secret.
+        saves: where training goes on from.
 
     Raises:
         UnsupportedModel: a layer keeps statistics of the batch, or nothing is to be trained.
         ValueError: more examples than were declared.
+        TrainingPaused, RoundClosed: from `saves`.
     """
     _refuse_undeclared(inputs, settings.declared_examples)
     gradients = ClippedGradients(model, loss, settings.clip_norm, settings.micro_batch)
@@ -96,7 +114,7 @@ def dp_sgd(
     optimizer = _optimizer(list(parameters.values()), settings)
     noise_sd = _noise_sd(sum(parameter.numel() for parameter in parameters.values()), settings)
     expected = settings.sampling_probability * settings.declared_examples
-    for _ in range(settings.steps):
+    for step in range(resume(saves, parameters, optimizer).get("steps", 0), settings.steps):
         sample = torch.from_numpy(np.flatnonzero(uniforms(len(inputs)) < settings.sampling_probability))
         clipped = gradients(inputs[sample], targets[sample]).tensors
         noised = release_tensors({name: total.cpu().numpy() for name, total in clipped.items()}, noise_sd, normals)
@@ -105,6 +123,7 @@ def dp_sgd(
             if settings.proximal_mu:
                 parameter.grad += settings.proximal_mu * (parameter.detach() - start[name])
         optimizer.step()
+        saves.passed(partial(snapshot, parameters, optimizer, {"steps": step + 1}))
     optimizer.zero_grad()
     return {name: _float64(parameter) - _float64(start[name]) for name, parameter in parameters.items()}
 
@@ -119,10 +138,12 @@ def one_step(
     clip_norm: float,
     declared_examples: int,
     micro_batch: int = DEFAULT_MICRO_BATCH,
+    saves: Saves = UNSAVED,
 ) -> dict[str, NDArray[np.float64]]:
     """Return u = −η(1/n)Σ clip(∇ℓ_i, C), by name of the trainable parameters, float64: not private before its release.
 
-    Its sensitivity is `client.privacy.sensitivity.one_step_sensitivity`. The model is left as it is.
+    Its sensitivity is `client.privacy.sensitivity.one_step_sensitivity`. The model is left as it is. `saves` is asked
+    after each micro-batch, and a sum that is taken up again comes to the same bytes.
 
     Raises:
         UnsupportedModel: a layer keeps statistics of the batch, or nothing is to be trained.
@@ -130,7 +151,7 @@ def one_step(
     """
     rate = positive("learning_rate", learning_rate) / count("declared_examples", declared_examples)
     _refuse_undeclared(inputs, declared_examples)
-    clipped = clipped_gradient_sum(model, loss, inputs, targets, clip_norm, micro_batch).tensors
+    clipped = ClippedGradients(model, loss, clip_norm, micro_batch)(inputs, targets, saves).tensors
     return {name: -rate * total.cpu().numpy() for name, total in clipped.items()}
 
 

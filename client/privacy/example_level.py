@@ -15,6 +15,7 @@ kernels choose their order of summation), so that one example's absence can move
 import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, NamedTuple
 
 import torch
@@ -22,8 +23,10 @@ from torch import Tensor, nn
 from torch.func import functional_call, grad, vmap
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
+from client.checkpoints import UNSAVED, Saves
 from client.privacy.checks import count, positive
 from client.privacy.taps import Loss, Taps, find_layers
+from client.snapshots import resume, snapshot
 from exchange.errors import UnsupportedModel
 
 log = logging.getLogger(__name__)
@@ -95,17 +98,26 @@ class ClippedGradients:
         self._micro_batch = count("micro_batch", micro_batch)
         self._layers: dict[str, str | None] | None = None  # found at the first example
 
-    def __call__(self, inputs: Tensor, targets: Tensor) -> ClippedSum:
-        """Return the sum over `inputs` and `targets` at the model's present weights."""
+    def __call__(self, inputs: Tensor, targets: Tensor, saves: Saves = UNSAVED) -> ClippedSum:
+        """Return the sum over `inputs` and `targets` at the model's present weights.
+
+        Args:
+            saves: where the sum goes on from; raises what that raises.
+        """
         if len(inputs) != len(targets):
             raise ValueError(f"targets: expected {len(inputs)} like the inputs, got {len(targets)}")
         parameters = {name: _laid_out(p.detach()) for name, p in self._model.named_parameters() if p.requires_grad}
         sums = {name: torch.zeros(p.shape, dtype=torch.float64, device=p.device) for name, p in parameters.items()}
-        non_finite = 0
-        for start in range(0, len(inputs), self._micro_batch):
+        begun = resume(saves, sums, None)
+        non_finite = begun.get("non_finite", 0)
+        if begun.get("general"):
+            self._layers = {}
+        for start in range(begun.get("examples", 0), len(inputs), self._micro_batch):
             stop = start + self._micro_batch
             gradients = self._gradients(parameters, inputs[start:stop], targets[start:stop])
             non_finite += _add_clipped(sums, gradients, self._target)
+            place = {"examples": stop, "non_finite": non_finite, "general": not self._layers}
+            saves.passed(partial(snapshot, sums, None, place))
         if non_finite:
             log.warning("%d of %d examples count as 0: their gradients are not finite", non_finite, len(inputs))
         return ClippedSum(sums, non_finite)

@@ -20,7 +20,7 @@ from fedbucket.packaging import package
 
 _QUEUE = "objects"
 _TIMER = 5.0  # seconds between two firings; minutes in a cloud, where a sweep costs money and nobody looks on
-_POLL = "1s"  # of the client on its own hardware, which has no other way to learn of a new model
+_EVERY = "1"  # seconds, of the client on its own hardware, which has no other way to learn of a new model
 _PARENTS = 2  # instances of the parent's function in Google Cloud: they race, as they do there
 
 
@@ -90,7 +90,7 @@ class Functions:
         (folder / "client.toml").write_text(settings, encoding="utf-8")
         task = self._placement.task(client)
         (folder / task.name).write_bytes(task.read_bytes())
-        command = [sys.executable, "-m", "fedbucket", "client", "run", str(folder / "client.toml"), "--poll", _POLL]
+        command = [sys.executable, "-m", "fedbucket", "client", "run", str(folder / "client.toml"), "--every", _EVERY]
         with (self._logs / f"{client}.log").open("ab") as log:
             process = subprocess.Popen(
                 command, env={**os.environ, **self._environment}, stdin=subprocess.DEVNULL, stdout=log, stderr=log

@@ -91,6 +91,11 @@ class RunFolder:
         return self.path / "baselines.json"
 
     @property
+    def data(self) -> Path:
+        """Where data that lie in buckets are copied to."""
+        return self.path / "data"
+
+    @property
     def parent(self) -> FileStore:
         return FileStore(self.path / "buckets" / "parent")
 

@@ -13,7 +13,9 @@ from torch.utils.data import Dataset
 
 from client import consent, rounds
 from client.baseline import train_to_convergence
-from client.learn import LocalTraining, data_source, initial_model, training_data
+from client.checkpoints import Pace
+from client.data import data_source
+from client.learn import LocalTraining, initial_model, training_data
 from client.privacy.noise import system_normals, system_uniforms
 from client.rounds import Client
 from client.task import Task, load_task
@@ -26,6 +28,7 @@ from exchange.records import Metrics
 from fedbucket.local.folder import FederationFolder, RunFolder
 from fedbucket.local.notifying import NotifyingStore
 
+_SAVE_EVERY = 60  # seconds of training that an interrupted run may have to do again
 _PERMANENT = (ConsentRefused, PrivacyError, SettingsError, TaskError)  # trying again would give the same answer
 
 
@@ -57,7 +60,7 @@ class Worker:
         self._run = run
         self._settings = federation.settings
         self._learners = {
-            name: LocalTraining(client, federation.client_folder, system_normals, system_uniforms)
+            name: LocalTraining(client, federation.client_folder, system_normals, system_uniforms, run.data)
             for name, client in federation.clients.items()
         }
         self._created: list[str] = []
@@ -91,6 +94,7 @@ class Worker:
             learn=self._learners[client],
             normals=system_normals,
             time_limit=0,  # a timer fires only while nothing is under way here
+            pace=Pace(time.monotonic, _SAVE_EVERY),
         )
         if event is None:
             rounds.sweep(own)
@@ -123,12 +127,12 @@ class Worker:
         return load_task((self._federation.client_folder / agreement.task).resolve())
 
     def _data(self, client: str) -> Dataset[Any]:
-        source = data_source(self._federation.client_folder, self._federation.clients[client].data)
+        source = data_source(self._federation.client_folder, self._federation.clients[client].data, self._run.data)
         entry = self._settings.entry(client)
         return training_data(self._task(client), source, entry.examples if entry else None)
 
     def _test(self, task: Task) -> Dataset[Any]:
-        source = data_source(self._federation.path, self._federation.local.test or "")
+        source = data_source(self._federation.path, self._federation.local.test or "", self._run.data)
         if (dataset := task.data(source, "test")) is None:
             raise TaskError(f"{task.path}: data({source!r}, 'test') returned None; local.toml names it as the test set")
         return dataset

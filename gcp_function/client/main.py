@@ -2,6 +2,8 @@
 
 import os
 from functools import cache
+from pathlib import Path
+from tempfile import gettempdir
 
 import functions_framework
 from cloudevents.http import CloudEvent
@@ -18,7 +20,7 @@ def side() -> functions.Side:
     """Open the stores, once an instance; here and not above, for most objects ask for nothing."""
     from client.deployment import side
 
-    return side(os.environ)
+    return side(os.environ, Path(__file__).parent, Path(gettempdir()) / "data")
 
 
 @functions_framework.cloud_event

@@ -10,7 +10,8 @@ import torch
 
 from aggregator.rounds import start
 from client import rounds as client_rounds
-from client.learn import LocalTraining, data_source, initial_model
+from client.data import data_source
+from client.learn import LocalTraining, initial_model
 from client.update import Learned
 from exchange import tensors
 from exchange.errors import TaskError
@@ -166,8 +167,8 @@ def test_a_model_that_changed_since_the_federation_began_is_refused_by_name(tmp_
 
 def test_data_is_a_path_where_there_is_one_and_any_text_where_there_is_none(tmp_path: Path):
     (tmp_path / "folder").mkdir()
-    assert data_source(tmp_path, "folder") == str((tmp_path / "folder").resolve())
-    assert data_source(tmp_path, "postgresql://host/rows") == "postgresql://host/rows"
+    assert data_source(tmp_path, "folder", None) == str((tmp_path / "folder").resolve())
+    assert data_source(tmp_path, "postgresql://host/rows", tmp_path) == "postgresql://host/rows"
 
 
 def test_a_whole_run_with_a_real_task_learns(tmp_path: Path):

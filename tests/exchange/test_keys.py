@@ -27,6 +27,7 @@ KINDS: dict[type[Key], st.SearchStrategy[Key]] = {
     keys.Release: st.builds(keys.Release, federations, rounds, withdrawn),
     keys.Agreed: st.builds(keys.Agreed, federations),
     keys.Attempt: st.builds(keys.Attempt, federations, rounds, st.integers(0, 9999)),
+    keys.Checkpoint: st.builds(keys.Checkpoint, federations, rounds, st.integers(0, 9999)),
     keys.LedgerEntry: st.builds(keys.LedgerEntry, identifiers, rounds),
 }
 any_key = st.one_of(*KINDS.values())
@@ -45,6 +46,7 @@ EXAMPLES = {
     "readmission/releases/000007.withdrawn.json": keys.Release("readmission", 7, withdrawn=True),
     "readmission/agreed.json": keys.Agreed("readmission"),
     "readmission/attempts/000007/0003.json": keys.Attempt("readmission", 7, 3),
+    "readmission/checkpoints/000007/0003.safetensors": keys.Checkpoint("readmission", 7, 3),
     "ledger/admissions-2024/000012.json": keys.LedgerEntry("admissions-2024", 12),
 }
 
@@ -88,6 +90,8 @@ def test_prefixes_begin_the_keys_that_they_are_for(key: Key) -> None:
             assert text.startswith(keys.receipts(federation, round_))
         case keys.Attempt(federation, round_, _):
             assert text.startswith(keys.attempts(federation, round_))
+        case keys.Checkpoint(federation, round_, _):
+            assert text.startswith(keys.checkpoints(federation, round_))
         case keys.LedgerEntry(dataset, _):
             assert text.startswith(keys.ledger(dataset))
         case _:

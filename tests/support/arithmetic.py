@@ -64,7 +64,13 @@ class Learner:
         self._metrics = metrics
 
     def __call__(
-        self, agreement: Agreement, settings: FederationSettings, round_: int, model: bytes, plan: object = None
+        self,
+        agreement: Agreement,
+        settings: FederationSettings,
+        round_: int,
+        model: bytes,
+        plan: object = None,
+        saves: object = None,
     ) -> Learned:
         self.calls.append(round_)
         times = len(self.calls) if self._noisy else 0

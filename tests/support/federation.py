@@ -12,6 +12,7 @@ import numpy as np
 from aggregator import rounds as parent_rounds
 from aggregator.rounds import Parent
 from client import rounds as client_rounds
+from client.checkpoints import pace_of_function
 from client.privacy.ledger import ENTRY, Ledger
 from client.rounds import Client
 from exchange import keys, tensors
@@ -94,6 +95,7 @@ class Federation:
             learn=self.learners[name],
             normals=self._normals,
             time_limit=TIME_LIMIT,
+            pace=pace_of_function(self.clock, TIME_LIMIT),
         )
 
     # What happens.
