@@ -47,7 +47,9 @@ main.add_command(privacy)
 @click.option("--out", type=click.Path(file_okay=False, path_type=Path), help="The run's folder  [default: runs/NAME]")
 @click.option("--init", type=_FILE, help="Start from these weights (safetensors) in place of the task's own.")
 @click.option("--chaos", type=int, metavar="SEED", help="Deliver events twice, late, out of order; let handlers fail.")
-@click.option("--emulators", "parent", type=click.Choice(["gcp", "azure"]), help="Across emulated clouds; the parent's.")
+@click.option(
+    "--emulators", "parent", type=click.Choice(["gcp", "azure"]), help="Across emulated clouds; the parent's."
+)
 @click.option("--json", "as_json", is_flag=True, help="Print summary.json, and nothing else, on standard output.")
 def run(
     federation: Path, out: Path | None, init: Path | None, chaos: int | None, parent: Cloud | None, as_json: bool

@@ -3,15 +3,17 @@
 import os
 import subprocess
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
+from functools import partial
 from pathlib import Path
 from zipfile import ZipFile
 
 import tomli_w
 
 from exchange.documents import Document
-from exchange.spec import FederationSettings
+from exchange.spec import ClientSettings, FederationSettings
 from fedbucket.emulated.placement import Cloud, Placement
 from fedbucket.emulators.hosts import azure_function, gcp_function
 from fedbucket.emulators.router import Router
@@ -21,6 +23,7 @@ from fedbucket.packaging import package
 _QUEUE = "objects"
 _TIMER = 5.0  # seconds between two firings; minutes in a cloud, where a sweep costs money and nobody looks on
 _EVERY = "1"  # seconds, of the client on its own hardware, which has no other way to learn of a new model
+_ONE_THREAD = {"OMP_NUM_THREADS": "1"}  # of torch, as in a run in one process: sums are then added in the same order
 _PARENTS = 2  # instances of the parent's function in Google Cloud: they race, as they do there
 
 
@@ -37,7 +40,7 @@ class Functions:
         self, placement: Placement, environment: Mapping[str, str], folder: Path, logs: Path, router: Router
     ) -> None:
         self._placement = placement
-        self._environment = environment
+        self._environment = {**environment, **_ONE_THREAD}
         self._folder = folder
         self._logs = logs
         self._router = router
@@ -46,18 +49,24 @@ class Functions:
     def running(self, published: FederationSettings) -> Iterator[None]:
         """Have all functions run, those of the clients by the settings that the parent publishes."""
         with ExitStack() as running:
-            parent = {"FEDBUCKET_PARENT": _toml(self._placement.parent_settings())}
-            self._start(running, "parent", self._placement.parent, self._placement.parent_bucket, parent)
-            for client, place in self._placement.places.items():
-                own = self._placement.client_settings(client, published)
-                variables = {"FEDBUCKET_CLIENT": _toml(own)}
-                if place == "own hardware" or own.inbox is None:
-                    running.enter_context(self._own_hardware(client, variables["FEDBUCKET_CLIENT"]))
-                else:
-                    self._start(running, client, place, own.inbox, variables)
+            with ThreadPoolExecutor(os.cpu_count()) as starting:
+                for _ in starting.map(lambda start: start(running), self._parties(published)):
+                    pass
             yield
 
-    def _start(self, running: ExitStack, who: str, cloud: Cloud, bucket: str, variables: Mapping[str, str]) -> None:
+    def _parties(self, published: FederationSettings) -> Iterator[Callable[[ExitStack], None]]:
+        """Yield, for the parent and each client, what starts it."""
+        parent = {"FEDBUCKET_PARENT": _toml(self._placement.parent_settings())}
+        yield partial(self._start, "parent", self._placement.parent, self._placement.parent_bucket, parent)
+        for client, place in self._placement.places.items():
+            own = self._placement.client_settings(client, published)
+            if place == "own hardware" or own.inbox is None:
+                yield partial(self._start_own, client, own)
+            else:
+                yield partial(self._start, client, place, own.inbox, {"FEDBUCKET_CLIENT": _toml(own)})
+
+    def _start(self, who: str, cloud: Cloud, bucket: str, variables: Mapping[str, str], running: ExitStack) -> None:
+        """Start a party's functions and have its bucket and its timer wake them."""
         source = self._unpacked(cloud, who)
         environment = {**self._environment, **variables}
         name = bucket.partition("://")[2]
@@ -83,23 +92,19 @@ class Functions:
             content.extractall(self._folder / who)
         return self._folder / who
 
-    @contextmanager
-    def _own_hardware(self, client: str, settings: str) -> Iterator[None]:
+    def _start_own(self, client: str, settings: ClientSettings, running: ExitStack) -> None:
+        """Start a client on its own hardware: a process that looks for new models."""
         folder = self._folder / client
         folder.mkdir(parents=True)
-        (folder / "client.toml").write_text(settings, encoding="utf-8")
+        (folder / "client.toml").write_text(_toml(settings), encoding="utf-8")
         task = self._placement.task(client)
         (folder / task.name).write_bytes(task.read_bytes())
         command = [sys.executable, "-m", "fedbucket", "client", "run", str(folder / "client.toml"), "--every", _EVERY]
+        environment = {**os.environ, **self._environment}
         with (self._logs / f"{client}.log").open("ab") as log:
-            process = subprocess.Popen(
-                command, env={**os.environ, **self._environment}, stdin=subprocess.DEVNULL, stdout=log, stderr=log
-            )
-        try:
-            yield
-        finally:
-            process.kill()
-            process.wait()
+            process = subprocess.Popen(command, env=environment, stdin=subprocess.DEVNULL, stdout=log, stderr=log)
+        running.callback(process.wait)
+        running.callback(process.kill)
 
 
 def _toml(settings: Document) -> str:

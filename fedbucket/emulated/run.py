@@ -13,6 +13,7 @@ from aggregator import rounds
 from exchange import keys
 from exchange.errors import RunStopped
 from exchange.events import ObjectCreated, from_event_grid
+from exchange.spec import NoPrivacy
 from exchange.stores import open_store
 from fedbucket import emulators
 from fedbucket.emulated import results
@@ -143,8 +144,11 @@ def _compared(folder: FederationFolder, run: RunFolder, progress: Progress) -> d
     with embedded.alone(), Pool(folder, embedded) as pool:
         LocalFederation(folder, embedded, pool, Queue(None), Progress(None, 0, [])).go(None)
     lines = read_rounds(embedded.rounds)
+    same = results.final_model(run) == results.final_model(embedded)
     return {
-        "same_model_as_embedded": results.final_model(run) == results.final_model(embedded),
+        "same_model_as_embedded": same
+        if isinstance(folder.settings.privacy, NoPrivacy)
+        else None,  # noise is drawn anew
         "embedded_accuracy": lines[-1]["accuracy"] if lines else None,
     }
 
