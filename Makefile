@@ -51,6 +51,7 @@ $(VENV)/examples: pyproject.toml constraints.txt | $(VENV)/python
 	$(INSTALL) --editable '.[examples]'
 	@touch $@
 
+# Azure's engine for functions says that it needs Python 3.13. It runs on 3.11; pip is told not to mind.
 $(VENV)/dev: pyproject.toml constraints.txt | $(VENV)/python
 	$(INSTALL) --editable '.[dev]'
 	$(INSTALL) --no-deps --ignore-requires-python azure-functions-runtime azurefunctions-extensions-base

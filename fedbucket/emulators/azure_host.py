@@ -3,12 +3,11 @@
 azure-functions-runtime is Microsoft's: it finds the functions in function_app.py, makes their arguments and calls them.
 On Azure a host in C# tells it to, over gRPC; here this file does. It answers to
 
-    GET  /admin/functions           the functions and their bindings, as the real one tells them
-    POST /admin/functions/NAME      as the real one, calls a function of a timer: 202
+    POST /admin/functions/NAME      as the real one, calls the function of a timer: 202
     POST /queue/QUEUE               calls the function of a queue with a message, as the queue service hands it out: 200
 
-and both with 500 where the function raised. The real host fetches messages; what governs that (how many, how often) is
-the router's. This file imports nothing of fedbucket: it runs with what the app requires and the engine alone.
+and to both with 500 where the function raised. The real host fetches messages; what governs that (how many, how often)
+is the router's. This file imports nothing of fedbucket: it runs with what the app requires and the engine alone.
 """
 
 import asyncio
@@ -85,25 +84,23 @@ class App:
             load = Message(function_id=function.function_id, metadata=None)
             _check(self._ask(engine.function_load_request, {}, function_load_request=load))
 
-    def bindings(self, name: str) -> list[dict[str, Any]]:
-        """Return a function's bindings, as function.json would have them."""
-        return [json.loads(binding) for binding in self.functions[name].raw_bindings]
+    def trigger(self, name: str) -> dict[str, Any]:
+        """Return a function's trigger, as function.json would have it."""
+        bindings = [json.loads(binding) for binding in self.functions[name].raw_bindings]
+        return next(binding for binding in bindings if binding["type"].endswith("Trigger"))
 
-    def triggered(self, kind: str, **settings: str) -> tuple[str, str] | None:
-        """Return the function with such a trigger, and the trigger's parameter."""
-        for name in self.functions:
-            for binding in self.bindings(name):
-                if binding["type"] == kind and all(_setting(binding[key]) == value for key, value in settings.items()):
-                    return name, binding["name"]
-        return None
+    def of_queue(self, queue: str) -> str | None:
+        """Return the name of the function that a queue's messages call."""
+        triggers = {name: self.trigger(name) for name in self.functions}
+        return next((name for name, found in triggers.items() if _setting(found.get("queueName", "")) == queue), None)
 
-    def call(self, name: str, parameter: str, data: Message, metadata: Mapping[str, Message]) -> bool:
+    def call(self, name: str, data: Message, metadata: Mapping[str, Message]) -> bool:
         """Call a function; return whether it returned. What it raised is logged, as the real host does."""
         invocation = str(uuid.uuid4())
         request = Message(
             invocation_id=invocation,
             function_id=self.functions[name].function_id,
-            input_data=[Message(name=parameter, data=data)],
+            input_data=[Message(name=self.trigger(name)["name"], data=data)],
             trigger_metadata=metadata,
             trace_context=Message(trace_parent="", trace_state="", attributes={}),
             retry_context=Message(retry_count=0, max_retry_count=0, exception=None),
@@ -164,31 +161,21 @@ class Handler(BaseHTTPRequestHandler):
     app: ClassVar[App]
     encoding: ClassVar[str]
 
-    def do_GET(self) -> None:
-        names = list(self.app.functions) if self.path == "/admin/functions" else []
-        self._say(
-            200 if names else 404, [{"name": name, "config": {"bindings": self.app.bindings(name)}} for name in names]
-        )
-
     def do_POST(self) -> None:
         body = self.rfile.read(int(self.headers.get("Content-Length") or 0))
         kind, _, name = self.path.rpartition("/")
-        if kind == "/queue" and (found := self.app.triggered("queueTrigger", queueName=name)):
-            done = self.app.call(*found, *queue_data(json.loads(body), self.encoding))
-            self._say(200 if done else 500, {})
+        if kind == "/queue" and (function := self.app.of_queue(name)):
+            done = self.app.call(function, *queue_data(json.loads(body), self.encoding))
+            self._say(200 if done else 500)
         elif kind == "/admin/functions" and name in self.app.functions:
-            parameter = self.app.bindings(name)[0]["name"]
-            done = self.app.call(name, parameter, Message(json=json.dumps(TIMER)), {})
-            self._say(202 if done else 500, {})
+            self._say(202 if self.app.call(name, Message(json=json.dumps(TIMER)), {}) else 500)
         else:
-            self._say(404, {"error": f"no function is called by {self.path}"})
+            self.send_error(404, f"no function is called by {self.path}")
 
-    def _say(self, status: int, content: Any) -> None:
-        body = json.dumps(content).encode()
+    def _say(self, status: int) -> None:
         self.send_response(status)
-        self.send_header("Content-Length", str(len(body)))
+        self.send_header("Content-Length", "0")
         self.end_headers()
-        self.wfile.write(body)
 
     def log_request(self, *_: object) -> None:
         pass

@@ -50,7 +50,7 @@ class Host:
         runner = (str(python or sys.executable), "-P", str(_HERE / "until_end_of_input.py"))
         self._command = [*runner, *(word.format(port=self.port) for word in program)]
         self._environment = {"PYTHONUNBUFFERED": "1", **environment}  # a killed process has logged what it printed
-        self._log = log.resolve()
+        self.log = log.resolve()
         self._process: subprocess.Popen[bytes] | None = None
 
     @property
@@ -66,7 +66,7 @@ class Host:
         """
         if self._process is not None:
             raise RuntimeError(f"the host of {self.folder} runs: kill it before it is started again")
-        with self._log.open("ab") as log:
+        with self.log.open("ab") as log:
             self._process = subprocess.Popen(
                 self._command,
                 cwd=self.folder,
@@ -80,8 +80,8 @@ class Host:
             wait_for(self._process, self.port, f"the host of {self.folder}")
         except RuntimeError as error:
             self.kill()
-            last = self._log.read_text(errors="replace").splitlines()[-15:]
-            raise RuntimeError("\n".join([f"{error}; the end of {self._log}:", *last])) from None
+            last = self.log.read_text(errors="replace").splitlines()[-15:]
+            raise RuntimeError("\n".join([f"{error}; the end of {self.log}:", *last])) from None
 
     def kill(self) -> None:
         """`kill -9` the process and all that it started; nothing where it does not run."""

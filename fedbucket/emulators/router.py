@@ -119,7 +119,10 @@ class Router:
 
     @property
     def idle(self) -> bool:
-        """Whether no notification is known that is still to be handled, and no function is being called."""
+        """Whether no notification is known that is still to be handled, and no function is being called.
+
+        An emulator may be about to tell of an object that has just been created.
+        """
         with self._changed:
             return self._in_flight == 0 and self._queue.next_due is None
 
@@ -170,7 +173,7 @@ class Router:
             if not self._stopping.is_set():
                 self._settle(delivery, started, time.monotonic() - clock, status, failed)
         except Exception:
-            logging.exception("a delivery was lost: %s", delivery)
+            logging.exception("delivery of %s", delivery.event.notification.created)
         finally:
             with self._changed:
                 self._in_flight -= 1
@@ -187,23 +190,20 @@ class Router:
     def _settle(
         self, delivery: Delivery[_Posted], started: float, seconds: float, status: int, failed: Failed | None
     ) -> None:
-        subscription, created = delivery.event.subscription, delivery.event.notification.created
-        outcome: Literal["done", "again", "dead"] = "done"
-        if failed is not None:
-            now = time.monotonic()
-            wait = subscription.wait(delivery.attempt, now - delivery.event.at, failed)
-            outcome = "dead" if wait is None else "again"
-            self._again_or_bury(delivery, now, wait, failed)
-        self._tell(Attempt(subscription.name, created, delivery.attempt, started, seconds, status, outcome))
-
-    def _again_or_bury(self, delivery: Delivery[_Posted], now: float, wait: float | None, failed: Failed) -> None:
-        with self._changed:
-            if wait is None:
-                self._bury(delivery)
-            elif failed == "nobody" and delivery.event.subscription.pulled:
-                self._queue.postpone(delivery, now + wait)
-            else:
-                self._queue.retry(delivery, now, wait)
+        posted, now = delivery.event, time.monotonic()
+        wait = posted.subscription.wait(delivery.attempt, now - posted.at, failed) if failed else None
+        outcome: Literal["done", "again", "dead"] = "again" if wait is not None else "dead" if failed else "done"
+        created = posted.notification.created
+        try:
+            self._tell(Attempt(posted.subscription.name, created, delivery.attempt, started, seconds, status, outcome))
+        finally:  # whatever becomes of the telling, nothing is lost
+            with self._changed:
+                if outcome == "dead":
+                    self._bury(delivery)
+                elif wait is not None and failed == "nobody" and posted.subscription.pulled:
+                    self._queue.postpone(delivery, now + wait)
+                elif wait is not None:
+                    self._queue.retry(delivery, now, wait)
 
     def _bury(self, delivery: Delivery[_Posted]) -> None:
         subscription, notification = delivery.event.subscription, delivery.event.notification

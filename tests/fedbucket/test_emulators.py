@@ -8,12 +8,15 @@ import sys
 import time
 import urllib.error
 import urllib.request
+import uuid
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
 
+from exchange.stores import open_store
 from fedbucket import emulators
+from tests.exchange.stores.behind import behind
 
 ROOT = Path(__file__).parents[2]
 START = """
@@ -79,6 +82,29 @@ def test_of_fifty_racers_the_guarded_emulator_lets_one_win_and_no_stale_generati
             codes = list(pool.map(lambda _: request(url, "POST", upload.format("a", 0), b"x"), range(50)))
         assert sorted(codes) == [200] + [412] * 49
         assert request(url, "GET", "/storage/v1/b/bucket/o/a?generation=1") == 404
+
+
+@pytest.mark.parametrize("listening", ["nobody", "badly"])
+@pytest.mark.parametrize("cloud", ["gcs", "azure"])
+def test_an_emulator_goes_on_though_nobody_takes_what_it_tells(
+    cloud: str, listening: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    if cloud == "azure" and emulators.find_azurite() is None:
+        pytest.skip("Azurite is not installed: make azurite (it needs Node)")
+    start = {"gcs": emulators.gcs, "azure": emulators.azure}[cloud]
+    with start(None if listening == "nobody" else refuse) as environment:
+        for variable, value in environment.items():
+            monkeypatch.setenv(variable, value)
+        name = f"test-{uuid.uuid4().hex[:12]}"
+        url = f"gs://{name}" if cloud == "gcs" else f"az://{emulators.ACCOUNT}/{name}"
+        behind(url).make()
+        for number in range(100):  # a line of a kilobyte each, at least: more than a pipe holds
+            behind(url).replace(f"{number:03}/{'x' * 800}", b"")
+        assert open_store(url).create("it-still-answers", b"")
+
+
+def refuse(payload: object) -> None:
+    raise RuntimeError("not now")
 
 
 def request(url: str, method: str, path: str, body: bytes | None = None) -> int:
