@@ -1,0 +1,254 @@
+"""`fedbucket client run`, as real processes: taking part from a machine of one's own."""
+
+import os
+import re
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import boto3
+import pytest
+
+from aggregator import rounds as parent_rounds
+from aggregator.rounds import Parent
+from client import rounds as client_rounds
+from client.checkpoints import Pace
+from client.learn import LocalTraining, initial_model
+from client.rounds import Client
+from exchange import keys
+from exchange.spec import FederationSettings, NoPrivacy
+from exchange.stores import Store, exists, open_store
+from exchange.stores.memory import MemoryStore
+from tests.support.emulators import running
+from tests.support.settings import client_settings, federation_settings
+from tests.support.tasks import task, write_data, write_task
+
+PATIENCE = 60  # seconds; only a test that is broken waits so long
+STEPS = 20
+# A task whose steps take time: with the saves of a second, and without any for reference.
+SLOW = """
+    import os, time
+
+    def loss(output, target):
+        time.sleep(float(os.environ.get("SECONDS_A_STEP", "0")))
+        return torch.nn.functional.cross_entropy(output, target)
+"""
+PLAIN = federation_settings(
+    ["alder"], rounds=2, quorum=1, inboxes=False, train={"learning_rate": 0.1, "local_epochs": STEPS, "momentum": 0.9}
+)
+PRIVATE = federation_settings(
+    ["alder"],
+    rounds=2,
+    quorum=1,
+    inboxes=False,
+    privacy={
+        "mechanism": "ornstein-uhlenbeck",
+        "unit": "example",
+        "adjacency": "add-or-remove",
+        "epsilon": 4.0,
+        "delta": 1e-5,
+        "clip_norm": 1.0,
+    },
+)
+
+
+class Own:
+    """One client's machine, and the parent bucket.
+
+    Args:
+        state: the URL of its private state; a folder if None.
+    """
+
+    def __init__(self, folder: Path, settings: FederationSettings, state: str | None = None, **client: str) -> None:
+        self.folder = folder
+        self.settings = settings
+        self.parent = open_store((folder / "parent").as_uri())
+        self.state = state or (folder / "state").as_uri()
+        self.toml = folder / "client.toml"
+        write_task(folder, SLOW)
+        write_data(folder / "own.npz")
+        self.write({"data": "own.npz", **client})
+
+    def write(self, client: dict[str, str], sha256: str | None = None) -> None:
+        privacy = self.settings.privacy
+        lines = ['id = "alder"', f'state = "{self.state}"', "time_limit = 1"]
+        lines += [f'{name} = "{value}"' for name, value in client.items()]
+        lines += ["[[agreement]]", 'federation = "orchard"', 'task = "task.py"', f'parent = "{self.parent.url}"']
+        lines += [f'settings_sha256 = "{sha256 or self.settings.sha256}"', f'mechanisms = ["{privacy.mechanism}"]']
+        if not isinstance(privacy, NoPrivacy):
+            lines += [f"max_epsilon = {privacy.epsilon}", "[budget]", f'unit = "{privacy.unit}"']
+            lines += [f'adjacency = "{privacy.adjacency}"', f"epsilon = {privacy.epsilon}", f"delta = {privacy.delta}"]
+        self.toml.write_text("\n".join(lines))
+
+    def start(self) -> None:
+        parent_rounds.start(self.parent, self.settings, initial_model(task(self.folder, SLOW), self.settings))
+
+    def sweep_parent(self) -> bool:
+        """Let the parent's timer fire; return whether the run is over."""
+        parent_rounds.sweep(Parent(self.parent, lambda _: self.parent, time_limit=0), "timer")
+        return exists(self.parent, str(keys.Finished("orchard")))
+
+    def models(self) -> list[bytes]:
+        return [self.parent.read(info.key) for info in self.parent.list(keys.models("orchard"))]
+
+    @contextmanager
+    def running(self, *options: str, seconds_a_step: float = 0) -> Iterator[subprocess.Popen[str]]:
+        command = [sys.executable, "-m", "fedbucket", "client", "run", str(self.toml), *options]
+        environment = {**os.environ, "SECONDS_A_STEP": str(seconds_a_step), "PYTHONUNBUFFERED": "1"}
+        with subprocess.Popen(command, stderr=subprocess.PIPE, text=True, env=environment) as process:
+            try:
+                yield process
+            finally:
+                process.kill()
+
+    def run(self, *options: str) -> tuple[int, str]:
+        """Return the exit status, and what it said."""
+        with self.running(*options) as process:
+            said = process.communicate(timeout=PATIENCE)[1]
+            return process.returncode, said
+
+
+def await_that(found: Callable[[], bool], process: subprocess.Popen[str] | None = None) -> None:
+    until = time.monotonic() + PATIENCE
+    while not found():
+        assert process is None or process.poll() is None, process.stderr.read()
+        assert time.monotonic() < until
+        time.sleep(0.05)
+
+
+def said_until(process: subprocess.Popen[str], words: str) -> None:
+    """Wait until the process says something with `words` in it."""
+    assert process.stderr is not None
+    for line in process.stderr:
+        if words in line:
+            return
+    raise AssertionError(f"it never said {words!r}")
+
+
+def models_in_one_process(folder: Path, settings: FederationSettings) -> list[bytes]:
+    """Return all models of a run that nothing interrupts, in memory."""
+    parent = MemoryStore(lambda: 0.0)
+    own = client_settings("alder", settings).model_copy(update={"data": "own.npz"})
+    learn = LocalTraining(own, folder, no_noise, no_noise)
+    state = MemoryStore(lambda: 0.0)
+    client = Client(own, lambda _: parent, None, state, learn, no_noise, time_limit=0, pace=Pace(lambda: 0.0))
+    parent_rounds.start(parent, settings, initial_model(task(folder, SLOW), settings))
+    for _ in range(settings.rounds):
+        client_rounds.sweep(client)
+        parent_rounds.sweep(Parent(parent, lambda _: parent, time_limit=0), "timer")
+    return [parent.read(info.key) for info in parent.list(keys.models("orchard"))]
+
+
+def no_noise(count: int) -> object:
+    raise AssertionError(f"{count} draws of noise in a training without privacy")
+
+
+@pytest.fixture
+def bucket() -> Iterator[str]:
+    """The URL of a bucket in S3."""
+    with running("s3") as url:
+        boto3.client("s3").create_bucket(Bucket=url.removeprefix("s3://"))
+        yield url
+
+
+def test_with_state_and_data_in_s3_a_killed_process_goes_on_to_the_same_models(tmp_path: Path, bucket: str):
+    own = Own(tmp_path, PLAIN, state=f"{bucket}/state", data=f"{bucket}/data/own.npz")
+    open_store(bucket).create("data/own.npz", (tmp_path / "own.npz").read_bytes())
+    expected = models_in_one_process(tmp_path, PLAIN)
+    (tmp_path / "own.npz").unlink()
+    own.start()
+    state: Store = open_store(own.state)
+    with own.running("--every", "1", seconds_a_step=0.1) as process:
+        await_that(lambda: any(state.list(keys.checkpoints("orchard", 0))), process)
+        process.kill()  # as a power cut does
+        assert process.wait(PATIENCE) == -signal.SIGKILL
+    assert not any(state.list(keys.releases("orchard")))
+    with own.running("--every", "1") as process:
+        await_that(own.sweep_parent, process)
+        said = process.communicate(timeout=PATIENCE)[1]
+        assert process.returncode == 0, said
+    assert re.search(r"round 0 of orchard goes on from checkpoint \d", said)
+    assert said.rstrip().endswith("orchard: finished after 2 rounds: rounds")
+    assert own.models() == expected
+
+
+def test_it_waits_says_what_it_did_and_what_it_cost_and_ends_by_itself(tmp_path: Path):
+    own = Own(tmp_path, PRIVATE)
+    subprocess.run([sys.executable, "-m", "fedbucket", "privacy", "open", str(own.toml)], check=True)
+    with own.running("--every", "1") as process:
+        said_until(process, "orchard: waiting for the first model in file://")
+        own.start()
+        await_that(own.sweep_parent, process)
+        said = process.communicate(timeout=PATIENCE)[1]
+        assert process.returncode == 0, said
+    cost = r"ε = [\d.]+ of 4 is spent on 'data' \(unit: one example, add-or-remove; δ = 1e-05\)"
+    for expected in (
+        r"orchard: round 0 \(1/2\): training",
+        rf"orchard: round 0: update uploaded; {cost}",
+        rf"orchard: round 1: update uploaded; {cost}",
+        r"orchard: finished after 2 rounds: rounds",
+    ):
+        assert re.search(expected, said), said
+
+
+def test_once_answers_what_is_open_and_ends(tmp_path: Path):
+    own = Own(tmp_path, PLAIN)
+    own.start()
+    status, said = own.run("--once")
+    assert (status, exists(own.parent, str(keys.Update("orchard", "alder", 0)))) == (0, True), said
+    own.sweep_parent()
+    state = open_store(own.state)
+    state.create(str(keys.Attempt("orchard", 1, 0)), b"{}")  # by another process that is at it
+    own.toml.write_text(own.toml.read_text().replace("time_limit = 1", "time_limit = 1000"))
+    status, said = own.run("--once")
+    assert (status, exists(own.parent, str(keys.Update("orchard", "alder", 1)))) == (0, False), said
+
+
+@pytest.mark.parametrize(("number", "status"), [(signal.SIGTERM, 143), (signal.SIGINT, 130)])
+def test_a_process_that_is_told_to_end_ends_cleanly(tmp_path: Path, number: signal.Signals, status: int):
+    own = Own(tmp_path, PLAIN)
+    with own.running() as process:
+        said_until(process, "waiting for the first model")
+        process.send_signal(number)
+        said = process.communicate(timeout=PATIENCE)[1]
+    assert process.returncode == status
+    assert "the same command goes on from here" in said
+    assert "Traceback" not in said
+
+
+def test_a_federation_that_was_not_agreed_to_is_refused_once_with_what_to_do(tmp_path: Path):
+    own = Own(tmp_path, PLAIN)
+    own.write({"data": "own.npz"}, sha256="0" * 64)
+    own.start()
+    status, said = own.run("--every", "1")
+    assert status == 1
+    assert said.count("alder does not agree to orchard; nothing was sent") == 1
+    assert f"the settings have {PLAIN.sha256}" in said
+    assert not any(open_store(own.state).list(""))
+
+
+def test_without_an_account_it_says_how_to_open_one_before_any_round_is_open(tmp_path: Path):
+    status, said = Own(tmp_path, PRIVATE).run()
+    assert status == 1
+    assert "data set 'data' has no account" in said
+    assert "`fedbucket privacy open`" in said
+
+
+@pytest.mark.parametrize(
+    ("device", "words"), [("cuda:99", "CUDA devices here; check the driver"), ("gpu", 'expected "cpu", "cuda"')]
+)
+def test_a_device_that_is_not_there_is_told_at_the_start(tmp_path: Path, device: str, words: str):
+    status, said = Own(tmp_path, PLAIN, device=device).run()
+    assert status == 1
+    assert words in said
+    assert "Traceback" not in said
+
+
+def test_a_client_without_private_state_is_told_at_the_start(tmp_path: Path):
+    own = Own(tmp_path, PLAIN)
+    own.toml.write_text("\n".join(line for line in own.toml.read_text().splitlines() if "state =" not in line))
+    assert own.run()[0] == 1
