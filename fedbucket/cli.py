@@ -2,6 +2,7 @@
 
 import json
 import sys
+from collections.abc import Callable
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -16,7 +17,6 @@ from exchange.stores import Store, open_store
 from fedbucket import __version__
 from fedbucket.client_commands import client
 from fedbucket.emulated.placement import Cloud
-from fedbucket.emulated.run import run_emulated
 from fedbucket.local.folder import RunFolder
 from fedbucket.local.results import write_report
 from fedbucket.local.run import run_federation
@@ -65,7 +65,7 @@ def run(
         if parent is None:
             folder, summary = run_federation(federation, out, init, chaos, show)
         else:
-            folder, summary = run_emulated(federation, parent, out, chaos, show)
+            folder, summary = _across_clouds()(federation, parent, out, chaos, show)
         click.echo(json.dumps(summary, indent=2) if as_json else _results(folder, summary))
         if summary["finished"]["reason"] == "void":
             raise SystemExit(1)
@@ -167,6 +167,15 @@ def package(cloud: str, out: Path, tasks: tuple[Path, ...]) -> None:
     with plain_errors():
         for written in write_package(cloud, out, tasks):
             click.echo(f"{sha256(written.read_bytes())}  {written}")
+
+
+def _across_clouds() -> Callable[..., tuple[RunFolder, dict[str, Any]]]:
+    try:
+        from fedbucket.emulated.run import run_emulated  # here and not above: it imports every cloud's SDK
+    except ModuleNotFoundError as error:
+        message = f"{error.name} is missing: pip install 'fedbucket[local,emulators]'"
+        raise SettingsError("--emulators", [message]) from error
+    return run_emulated
 
 
 def _parent_bucket(run: str, federation: str | None) -> tuple[Store, str]:

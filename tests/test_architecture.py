@@ -40,7 +40,7 @@ NOT_SOURCE = {"build", "dist", "runs"}
 
 # Rooms: an import of one of these belongs below one of those paths, and nowhere else.
 CLOUDS = {"google", "azure", "boto3", "botocore", "requests", "urllib3", "functions_framework", "cloudevents"}
-CLOUD_ROOMS = ("exchange/stores/", "gcp_function/", "azure_function/", "tests/")
+CLOUD_ROOMS = ("exchange/stores/", "gcp_function/", "azure_function/", "fedbucket/emulators/", "tests/")
 TORCH = {"torch"}
 TORCH_ROOMS = (
     "client/",
