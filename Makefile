@@ -8,7 +8,7 @@ AZURITE := .cache/azurite/node_modules/azurite
 AZURITE_VERSION := 3.35.0
 INSTALL = $(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt
 
-.PHONY: demo test test-all conformance azurite lint breast-cancer cnn clean
+.PHONY: demo emulate test test-all conformance azurite lint breast-cancer cnn clean
 
 demo: $(VENV)/examples  ## handwritten digits, ten clients, 40 rounds
 	$(BIN)/python -m examples.digits
@@ -18,6 +18,9 @@ breast-cancer: $(VENV)/examples  ## five hospitals of different size and case mi
 
 cnn: $(VENV)/examples  ## a small convolutional network, several local epochs
 	$(BIN)/python -m examples.cnn
+
+emulate: $(VENV)/dev azurite  ## the digits across emulated clouds: the parent in Google Cloud, in Azure, and with privacy
+	$(BIN)/python -m examples.emulate
 
 test: $(VENV)/dev azurite  ## what must hold before every commit; under five minutes on two cores
 	$(BIN)/python -m pytest -n 2 -m "not slow"

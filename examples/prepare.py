@@ -66,6 +66,7 @@ def federate(
     clients: dict[str, Data],
     test: Data,
     split: str,
+    emulators: str | None = None,
 ) -> None:
     """Write the federation's folder to `out`/federation and run it, as `fedbucket run` does.
 
@@ -75,6 +76,7 @@ def federate(
         clients: each client's training examples.
         test: examples that no client holds.
         split: how the examples were dealt out, in words.
+        emulators: run across emulated clouds, with the parent in this one.
     """
     folder = out / "federation"
     (folder / "clients").mkdir(parents=True, exist_ok=True)
@@ -85,7 +87,8 @@ def federate(
     for client in clients:
         (folder / "clients" / f"{client}.toml").write_text(_client_toml(name, client, privacy))
     (folder / "local.toml").write_text(f'test = "data/test.npz"\nsplit = "{split}"\n{BASELINE}')
-    fedbucket(["run", str(folder / "federation.toml"), "--out", str(out)])
+    across = [] if emulators is None else ["--emulators", emulators]
+    fedbucket(["run", str(folder / "federation.toml"), "--out", str(out), *across])
 
 
 def settings_toml(example: Path, name: str, seed: int, epsilon: float | None, clients: dict[str, Data]) -> str:

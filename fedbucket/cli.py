@@ -65,7 +65,7 @@ def run(
         if parent is None:
             folder, summary = run_federation(federation, out, init, chaos, show)
         else:
-            folder, summary = _across_clouds()(federation, parent, out, chaos, show)
+            folder, summary = _across_clouds()(federation, parent, out, init, chaos, show)
         click.echo(json.dumps(summary, indent=2) if as_json else _results(folder, summary))
         if summary["finished"]["reason"] == "void":
             raise SystemExit(1)

@@ -43,11 +43,12 @@ def dealt(seed: int, split: str = "by-class") -> tuple[dict[str, Data], Data]:
 @click.option("--split", type=click.Choice(list(SPLITS)), default="by-class", show_default=True)
 @click.option("--seed", default=0, show_default=True, help="Fixes the split, the initial weights and the batch order.")
 @privacy_options(epsilon=4.0)
+@click.option("--emulators", type=click.Choice(["gcp", "azure"]), help="Across emulated clouds: the parent's.")
 @click.option("--out", type=click.Path(path_type=Path), default=Path("runs/demo"), show_default=True)
-def main(split: str, seed: int, epsilon: float | None, out: Path) -> None:
+def main(split: str, seed: int, epsilon: float | None, emulators: str | None, out: Path) -> None:
     """Train one model of handwritten digits over ten clients, none of which shows its data."""
     clients, test = dealt(seed, split)
-    federate(Path(__file__).parent, out, "demo", seed, epsilon, clients, test, SPLITS[split])
+    federate(Path(__file__).parent, out, "demo", seed, epsilon, clients, test, SPLITS[split], emulators)
 
 
 if __name__ == "__main__":

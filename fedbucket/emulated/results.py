@@ -35,7 +35,7 @@ def write_rounds(federation: FederationFolder, run: RunFolder, pool: Pool, began
     """
     settings = federation.settings
     journal = Journal(run.rounds, run.parent, settings, began)
-    for line in _lines(run.path / "logs"):
+    for line in read_log(run.path / "logs"):
         if line.get("outcome") == "done" and "round" in line:
             ended = datetime.fromisoformat(line["time"]).timestamp()
             journal.span(line["round"], line["step"], line.get("client"), ended - line["seconds"], ended)
@@ -66,10 +66,11 @@ def final_model(run: RunFolder) -> str:
     return Finished.from_bytes(run.parent.read(key), key).sha256
 
 
-def _lines(logs: Path) -> Iterator[dict[str, Any]]:
+def read_log(logs: Path) -> Iterator[dict[str, Any]]:
+    """Yield the lines of JSON in the logs of a folder; the last one may be torn, for the functions are killed."""
     for path in sorted(logs.glob("*.log")):
         for text in path.read_text(encoding="utf-8", errors="replace").splitlines():
-            if text.startswith("{"):
+            if text.startswith("{") and text.endswith("}"):
                 yield json.loads(text)
 
 

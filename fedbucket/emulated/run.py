@@ -29,20 +29,28 @@ from fedbucket.local.journal import read_rounds
 from fedbucket.local.pool import Pool
 from fedbucket.local.progress import Progress
 from fedbucket.local.results import write_results
+from fedbucket.local.run import given_model
 
 _PATIENCE = 300.0  # seconds without any new object in the parent bucket, after which something must be wrong
-_MARK = "emulated"  # a file by which a folder is known for one that may be emptied
+_MARK = ".emulated"  # by which a folder is known for one from which a run may be removed
+_LEFT = ("buckets", "private", "functions", "logs", "embedded")
 
 
 def run_emulated(
-    federation: Path, parent: Cloud, out: Path | None = None, chaos: int | None = None, show: TextIO | None = None
+    federation: Path,
+    parent: Cloud,
+    out: Path | None = None,
+    init: Path | None = None,
+    chaos: int | None = None,
+    show: TextIO | None = None,
 ) -> tuple[RunFolder, dict[str, Any]]:
     """Run a federation across emulated clouds, and the same once more in this process, to compare.
 
     Args:
         federation: the path of federation.toml.
         parent: the cloud of the parent bucket and its functions.
-        out: the run's folder, emptied before; runs/NAME if None.
+        out: the run's folder, from which an earlier emulated run is removed; runs/NAME if None.
+        init: a weight file to start from, in place of the task's initial weights.
         chaos: the seed of an unkind delivery of events; None delivers each once.
         show: where progress goes.
 
@@ -56,25 +64,26 @@ def run_emulated(
     folder = read_folder(federation)
     placement = Placement(folder, parent)
     run = RunFolder((out or Path("runs") / folder.settings.name).resolve())
-    _empty(run.path)
+    _empty(run)
     here = replace(folder, settings=placement.settings())
     progress = Progress(show, here.settings.rounds, here.settings.roster)
     with run.alone(), Pool(here, run) as pool:
         began = time.time()
+        model = given_model(init, here.settings) if init else pool.call("first_model")
         watch = Watch(placement.parent_bucket.partition("://")[2], progress)
-        _run(placement, here, run, pool, watch, chaos)
+        _run(placement, here, run, model, watch, chaos)
         progress.end()
         results.write_rounds(here, run, pool, began)
         more = {
             "emulated": {"parent": parent, "clients": placement.places},
             "last_upload_to_model_seconds": results.seconds_to_model(watch.created, here.settings.name),
-            **_compared(folder, run, progress),
+            **_compared(folder, run, model, progress),
         }
         return run, write_results(here, run, pool, progress, more)
 
 
 def _run(
-    placement: Placement, here: FederationFolder, run: RunFolder, pool: Pool, watch: Watch, chaos: int | None
+    placement: Placement, here: FederationFolder, run: RunFolder, model: bytes, watch: Watch, chaos: int | None
 ) -> None:
     """Have storage, functions and router run until the run is over; keep what is then in the buckets."""
     logs = run.path / "logs"
@@ -86,7 +95,7 @@ def _run(
         _provide(placement, here)
         functions = Functions(placement, environment, run.path / "functions", logs, router)
         with functions.running(here.settings):
-            rounds.start(open_store(placement.parent_bucket), here.settings, pool.call("first_model"))
+            rounds.start(open_store(placement.parent_bucket), here.settings, model)
             if not watch.wait_for(str(keys.Finished(here.settings.name)), _PATIENCE):
                 raise RunStopped(f"nothing was created for {_PATIENCE:.0f} s; the functions' logs are in {logs}")
         results.keep(placement, run)
@@ -136,13 +145,13 @@ def _provide(placement: Placement, here: FederationFolder) -> None:
     open_accounts(here.clients, lambda client: open_store(placement.state(client)))
 
 
-def _compared(folder: FederationFolder, run: RunFolder, progress: Progress) -> dict[str, Any]:
+def _compared(folder: FederationFolder, run: RunFolder, model: bytes, progress: Progress) -> dict[str, Any]:
     """Run the federation in this process, and say whether that made the same model, and how good its own is."""
     embedded = RunFolder(run.path / "embedded")
     embedded.path.mkdir()
     progress.note("the same in one process, to compare")
     with embedded.alone(), Pool(folder, embedded) as pool:
-        LocalFederation(folder, embedded, pool, Queue(None), Progress(None, 0, [])).go(None)
+        LocalFederation(folder, embedded, pool, Queue(None), Progress(None, 0, [])).go(model)
     lines = read_rounds(embedded.rounds)
     same = results.final_model(run) == results.final_model(embedded)
     return {
@@ -153,10 +162,13 @@ def _compared(folder: FederationFolder, run: RunFolder, progress: Progress) -> d
     }
 
 
-def _empty(folder: Path) -> None:
-    """Have an empty folder: the emulators' buckets are gone with them, and no earlier run can be gone on with."""
-    if folder.exists() and not (folder / _MARK).exists() and any(folder.iterdir()):
-        raise RunStopped(f"{folder} holds something else than an emulated run; take another folder with --out")
-    shutil.rmtree(folder, ignore_errors=True)
-    folder.mkdir(parents=True)
-    (folder / _MARK).touch()
+def _empty(run: RunFolder) -> None:
+    """Remove an earlier emulated run: the emulators' buckets are gone with them, and it cannot be gone on with."""
+    mark = run.path / _MARK
+    if (run.path / "buckets").exists() and not mark.exists():
+        raise RunStopped(f"{run.path} holds a run that is not emulated; take another folder with --out")
+    for name in _LEFT:
+        shutil.rmtree(run.path / name, ignore_errors=True)
+    run.baselines.unlink(missing_ok=True)
+    run.path.mkdir(parents=True, exist_ok=True)
+    mark.touch()

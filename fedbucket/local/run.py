@@ -45,12 +45,13 @@ def run_federation(
     progress = Progress(show, settings.rounds, settings.roster)
     queue: Queue[ObjectCreated] = Queue(Chaos(chaos) if chaos is not None else None)
     with run.alone(), Pool(folder, run) as pool:
-        given = _given_model(init, settings) if init else None
+        given = given_model(init, settings) if init else None
         LocalFederation(folder, run, pool, queue, progress).go(given)
         return run, write_results(folder, run, pool, progress)
 
 
-def _given_model(path: Path, settings: FederationSettings) -> bytes:
+def given_model(path: Path, settings: FederationSettings) -> bytes:
+    """Return the weights in a safetensors file as global model 0; raises RunStopped."""
     try:
         return tensors.dump(tensors.load(path.read_bytes()), {"federation": settings.name, "round": "0"})
     except (OSError, InvalidTensorFile) as error:
