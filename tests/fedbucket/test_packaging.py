@@ -5,13 +5,24 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+from collections.abc import Mapping
 from pathlib import Path
 from zipfile import ZipFile
 
+import numpy as np
 import pytest
 from click.testing import CliRunner
 
+from aggregator.rounds import start
+from client.privacy.ledger import Ledger
+from exchange import keys, tensors
+from exchange.records import Withdrawal
+from exchange.spec import FederationSettings, validate
+from exchange.stores import exists
+from exchange.stores.file import FileStore
 from fedbucket.cli import main
+from fedbucket.emulators.calls import Caller, Request
+from fedbucket.emulators.hosts import azure_function, gcp_function
 from fedbucket.packaging import package
 from tests.requirements import FUNCTIONS, ROOT, needed
 
@@ -91,3 +102,108 @@ def test_a_task_may_not_take_the_place_of_the_functions_own_file(tmp_path: Path)
 @pytest.mark.parametrize("function", FUNCTIONS)
 def test_every_requirement_of_a_function_is_pinned(function: str) -> None:
     assert (ROOT / function / "requirements.txt").read_text() == needed(function), "python -m tests.requirements"
+
+
+# In an environment of their own, with nothing but what their requirements.txt names.
+
+ENGINE = ("azure-functions-runtime", "azurefunctions-extensions-base")  # what Azure brings itself
+OTHERS = ("3.12", "3.13")  # the other Pythons that the clouds run
+
+
+def interpreter(version: str) -> Path:
+    """Find a Python of this version, or skip."""
+    on_path = map(Path, os.environ.get("PATH", "").split(os.pathsep))
+    for place in [*on_path, *Path.home().glob(f".pyenv/versions/{version}*/bin")]:
+        found = place / f"python{version}"
+        if found.exists() and ".pyenv/shims" not in str(found):
+            return found
+    pytest.skip(f"no Python {version} on this machine")
+
+
+def environment(python: Path, folder: Path, requirements: Path, cloud: str) -> Path:
+    """Make an environment; return its interpreter."""
+    subprocess.run([python, "-m", "venv", folder], check=True)
+    pip = [folder / "bin/python", "-m", "pip", "install", "--quiet", "--disable-pip-version-check"]
+    subprocess.run([*pip, "-r", requirements], check=True)
+    if cloud == "azure":
+        constraint = ["--constraint", ROOT / "constraints.txt"]
+        subprocess.run([*pip, "--no-deps", "--ignore-requires-python", *constraint, *ENGINE], check=True)
+    return folder / "bin/python"
+
+
+def swept(cloud: str, folder: Path, variables: Mapping[str, str], python: Path, log: Path) -> str:
+    """Start an unpacked package in its host, fire its timer, and return what it logged."""
+    settings = {**variables, "FEDBUCKET_QUEUE": "objects", "FEDBUCKET_TIMER": "0 */5 * * * *", "PYTHONPATH": ""}
+    if cloud == "gcp":
+        running, path = gcp_function(folder, "on_timer", settings, log, python=python), "/"
+    else:
+        running, path = azure_function(folder, settings, log, python=python), "/admin/functions/on_timer"
+    with running as host:
+        status, failed = Caller().post(host, Request(path, {"Content-Type": "application/json"}, {}, timeout=300))
+    assert failed is None, (status, log.read_text())
+    return log.read_text()
+
+
+def begun(folder: Path) -> tuple[FileStore, FederationSettings]:
+    """A federation of one client, whose first round is open."""
+    privacy = {"mechanism": "ornstein-uhlenbeck", "unit": "example", "epsilon": 4.0, "delta": 1e-5, "clip_norm": 1.0}
+    content = {
+        "name": "trial",
+        "rounds": 2,
+        "round": {"quorum": 1, "deadline": 600},
+        "train": {"learning_rate": 1.0},
+        "privacy": privacy,
+        "client": [{"id": "hospital-a", "examples": 20}],
+    }
+    settings = validate(FederationSettings, content, "settings")
+    parent = FileStore(folder)
+    weights = {"weight": np.zeros((10, 64), np.float32)}
+    start(parent, settings, tensors.dump(weights, {"federation": "trial", "round": "0"}))
+    return parent, settings
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("version", [f"{sys.version_info.major}.{sys.version_info.minor}", *OTHERS])
+@CLOUDS
+def test_the_parents_package_runs_with_its_own_requirements_alone(cloud: str, version: str, tmp_path: Path) -> None:
+    folder = unpacked(cloud, "parent", tmp_path)
+    python = environment(interpreter(version), tmp_path / "venv", folder / "requirements.txt", cloud)
+    parent, _ = begun(tmp_path / "bucket")
+    withdrawal = Withdrawal(federation="trial", round=0, client="hospital-a")
+    parent.create(str(keys.Update("trial", "hospital-a", 0, withdrawn=True)), withdrawal.to_bytes())
+    said = swept(cloud, folder, {"FEDBUCKET_PARENT": f'bucket = "{parent.url}"'}, python, tmp_path / "log")
+    assert '"sweep done"' in said
+    assert exists(parent, str(keys.Model("trial", 1)))
+    missing = subprocess.run([python, "-c", "import torch"], capture_output=True)
+    assert missing.returncode != 0, "the parent's requirements bring torch"
+
+
+@pytest.mark.slow
+@CLOUDS
+def test_the_clients_package_trains_with_its_own_requirements_alone(cloud: str, tmp_path: Path) -> None:
+    folder = unpacked(cloud, "client", tmp_path)
+    python = environment(Path(sys.executable), tmp_path / "venv", folder / "requirements.txt", cloud)
+    parent, settings = begun(tmp_path / "bucket")
+    np.savez(tmp_path / "data.npz", train_inputs=np.ones((20, 64), np.float32), train_targets=np.arange(20) % 10)
+    state = FileStore(tmp_path / "state")
+    Ledger(state, "data").open("example", "add-or-remove", bytes(32))
+    own = f"""
+        id = "hospital-a"
+        data = "{tmp_path / "data.npz"}"
+        state = "{state.url}"
+        [budget]
+        unit = "example"
+        adjacency = "add-or-remove"
+        epsilon = 4.0
+        delta = 1e-5
+        [[agreement]]
+        federation = "trial"
+        task = "task.py"
+        parent = "{parent.url}"
+        settings_sha256 = "{settings.sha256}"
+        mechanisms = ["ornstein-uhlenbeck"]
+        max_epsilon = 4.0
+    """
+    said = swept(cloud, folder, {"FEDBUCKET_CLIENT": own}, python, tmp_path / "log")
+    assert '"sweep done"' in said
+    assert exists(parent, str(keys.Update("trial", "hospital-a", 0)))
