@@ -132,7 +132,7 @@ class Router:
             self._subscribed.append((subscription, ThreadPoolExecutor(subscription.concurrency)))
 
     def timer(self, host: Host, path: str, period: float) -> None:
-        """Call a function every `period` seconds, the first time after one; not while it runs, and never again sooner.
+        """Call a function `period` seconds from now, and again that long after each time that it has ended.
 
         Args:
             path: "/" of a GCP function; "/admin/functions/NAME" of an Azure function.
