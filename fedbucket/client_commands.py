@@ -35,7 +35,7 @@ def run(client: Path, once: bool, every: int) -> None:
 
     CLIENT is a client.toml with `state`, and with `parent` in every agreement. All connections go out; no inbox is
     needed. Interrupted at any point, the same command goes on. Exit status 0 once every federation is finished (with
-    --once: once nothing was refused), 1 if one was refused, 130 after Ctrl-C, 143 after SIGTERM.
+    --once: if nothing failed), 1 if one was refused, 130 after Ctrl-C, 143 after SIGTERM.
     """
     logging.basicConfig(format="%(asctime)s %(message)s")
     for package in ("client", "fedbucket"):

@@ -34,6 +34,7 @@ class Participation:
         self._alone = alone
         self._waiting = list(client.settings.agreement)
         self._failed: set[str] = set()
+        self._refused: set[str] = set()
         self._said: set[str] = set()
         self._account_found = False
 
@@ -43,33 +44,35 @@ class Participation:
         Args:
             every: seconds between two looks.
         """
-        refused = not self.look()
+        self.look()
         while self._waiting:
             time.sleep(every)
-            refused |= not self.look()
-        return not refused
+            self.look()
+        return not self._refused
 
     def look(self) -> bool:
-        """Do in each federation what is to be done now; return whether none was refused."""
-        refused = []
+        """Do in each federation what is to be done now; return whether nothing failed."""
+        well = True
         for agreement in list(self._waiting):
             name = agreement.federation
             try:
                 if self._take_part(agreement):
                     self._waiting.remove(agreement)
-                self._failed.discard(name)
             except _PERMANENT as error:
                 log.error(
                     "%s: %s\n%s: it is left alone from now on; start again once that is mended", name, error, name
                 )
                 self._waiting.remove(agreement)
-                refused.append(name)
+                self._refused.add(name)
+                well = False
             except StoreUnavailable as error:
+                well = False
                 log.warning("%s: %s; trying again", name, error)
             except FedbucketError as error:
+                well = False
                 self._failed.add(name)
                 log.error("%s: %s: %s\n%s: trying again", name, type(error).__name__, error, name)
-        return not refused
+        return well
 
     def _take_part(self, agreement: Agreement) -> bool:
         """Answer the newest model, if that is to be done; return whether the run is over."""
@@ -83,6 +86,7 @@ class Participation:
         patient = name in self._failed or not self._alone
         client = self._client if patient else replace(self._client, time_limit=0)
         if update := sweep_federation(client, agreement):
+            self._failed.discard(name)
             answer = "withdrawn: the budget cannot bear it" if update.withdrawn else "update uploaded"
             log.info("%s: round %d: %s%s", name, update.round, answer, self._spent(parent, name))
         elif newest_model(parent, name) is None and name not in self._said:

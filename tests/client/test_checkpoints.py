@@ -448,6 +448,16 @@ def test_a_training_whose_round_closes_stops_at_its_next_checkpoint_and_nothing_
     assert [key for key in state if "releases" in key or "checkpoints" in key] == []
 
 
+def test_a_checkpoint_is_made_nowhere_but_in_private_state():
+    federation, _ = stepping(seconds=TIME_LIMIT * 0.3)
+    with pytest.raises(TrainingPaused):
+        federation.deliver(TICKET)
+    elsewhere = [federation.parent_bucket, *federation.inboxes.values()]
+    attempted = {key for bucket in elsewhere for key, _ in bucket.attempts}
+    assert not [key for key in attempted if isinstance(keys.parse(key), keys.Checkpoint)]
+    assert any("checkpoints" in key for key in contents(federation.states["birch"]))
+
+
 def test_all_that_one_sweep_trains_shares_its_time():
     federation, learn = stepping(seconds=TIME_LIMIT * 0.3)
     client = federation.client("birch")

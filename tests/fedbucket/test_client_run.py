@@ -8,6 +8,7 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 
 import boto3
@@ -19,11 +20,15 @@ from client import rounds as client_rounds
 from client.checkpoints import Pace
 from client.learn import LocalTraining, initial_model
 from client.rounds import Client
+from client.update import Learned
 from exchange import keys
+from exchange.errors import StoreUnavailable, TaskError
 from exchange.spec import FederationSettings, NoPrivacy
 from exchange.stores import Store, exists, open_store
 from exchange.stores.memory import MemoryStore
+from fedbucket.participation import Participation
 from tests.support.emulators import running
+from tests.support.federation import TIME_LIMIT, Federation
 from tests.support.settings import client_settings, federation_settings
 from tests.support.tasks import task, write_data, write_task
 
@@ -206,6 +211,33 @@ def test_once_answers_what_is_open_and_ends(tmp_path: Path):
     own.toml.write_text(own.toml.read_text().replace("time_limit = 1", "time_limit = 1000"))
     status, said = own.run("--once")
     assert (status, exists(own.parent, str(keys.Update("orchard", "alder", 1)))) == (0, False), said
+
+
+def test_a_task_that_fails_is_tried_again_only_after_the_time_limit_and_a_store_at_once():
+    federation = Federation(federation_settings()).start()
+    failure: list[Exception] = [TaskError("the disk is full")]
+    tried = []
+
+    def learn(*_: object) -> Learned:
+        tried.append(federation.clock.now)
+        if failure:
+            raise failure[0]
+        return Learned({})
+
+    part = Participation(replace(federation.client("birch"), learn=learn), alone=True)
+    well = []
+    for _ in range(4):
+        well.append(part.look())
+        federation.clock.advance(TIME_LIMIT * 0.4)
+    assert well == [False, True, True, False]
+    assert len(tried) == 2
+    failure[0] = StoreUnavailable("no answer")
+    part = Participation(replace(federation.client("birch"), learn=learn), alone=True)
+    assert not part.look()
+    failure.clear()
+    assert part.look()
+    assert len(tried) == 4
+    assert exists(federation.parent_bucket, str(keys.Update("orchard", "birch", 0)))
 
 
 @pytest.mark.parametrize(("number", "status"), [(signal.SIGTERM, 143), (signal.SIGINT, 130)])

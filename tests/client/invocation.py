@@ -1,0 +1,25 @@
+"""One invocation of a client's function, in a process of its own: `python -m tests.client.invocation client.toml`."""
+
+import sys
+import tempfile
+from pathlib import Path
+
+import client.learn  # noqa: F401 - a warm start: on a busy machine loading torch alone takes longer than five seconds
+from client import rounds
+from client.deployment import deployed
+from exchange import keys
+from exchange.errors import TrainingPaused
+from exchange.events import ObjectCreated
+from exchange.spec import read_client
+
+PAUSED = 75  # its exit status if it is to be invoked again
+
+if __name__ == "__main__":
+    toml = Path(sys.argv[1])
+    with tempfile.TemporaryDirectory() as data:
+        own = deployed(read_client(toml), toml.parent, Path(data))
+        try:
+            rounds.handle(own, ObjectCreated("inbox", str(keys.Ticket("orchard", 0)), "an event"))
+        except TrainingPaused as paused:
+            print(paused)
+            raise SystemExit(PAUSED) from None
