@@ -1,8 +1,9 @@
 """`az://account/container[/prefix]`: Azure Blob Storage, by azure-storage-blob.
 
-Credentials: azure-identity's DefaultAzureCredential. AZURE_STORAGE_CONNECTION_STRING is used instead for the account
-that it names (Azurite, sovereign clouds, access by key); one without a key or a signature, as
-`AccountName=a;BlobEndpoint=https://a.blob.core.chinacloudapi.cn`, sets the endpoint alone. A version is an ETag.
+Credentials: an identity of the settings, or else azure-identity's DefaultAzureCredential, instead of which the account
+that AZURE_STORAGE_CONNECTION_STRING names is opened by that (Azurite, sovereign clouds, access by key); one without a
+key or a signature, as `AccountName=a;BlobEndpoint=https://a.blob.core.chinacloudapi.cn`, sets the endpoint alone. A
+version is an ETag.
 """
 
 import base64
@@ -12,6 +13,7 @@ from collections.abc import Mapping
 from typing import IO, Any, cast
 
 from azure.core import MatchConditions
+from azure.core.credentials import TokenCredential
 from azure.core.exceptions import (
     AzureError,
     ClientAuthenticationError,
@@ -24,6 +26,7 @@ from azure.identity import DefaultAzureCredential
 from azure.storage.blob import BlobBlock, BlobPrefix, BlobServiceClient
 
 from exchange.errors import StoreError
+from exchange.spec import GoogleInAzure
 from exchange.stores.cloud import CloudStore, Entry, Page
 from exchange.stores.parts import PART, Sink, Upload
 from exchange.stores.patience import CONNECT, READ, Fault, date_of
@@ -46,9 +49,10 @@ class AzureStore(CloudStore):
     faults = (AzureError, OSError)
     single = 64 * 2**20  # one Put Blob needs the right to add; blocks need the right to write, which may overwrite
 
-    def __init__(self, account: str, container: str, prefix: str = "") -> None:
+    def __init__(self, account: str, container: str, prefix: str = "", identity: GoogleInAzure | None = None) -> None:
         super().__init__(f"az://{account}/{container}", prefix)
-        self._container = self._try("", lambda: _connect(account).get_container_client(container), StoreError)
+        client = self._try("", lambda: _connect(account, _credential(identity)), StoreError)
+        self._container = client.get_container_client(container)
 
     def _fault(self, error: Exception) -> Fault:
         if not isinstance(error, HttpResponseError):
@@ -133,14 +137,23 @@ class _Clock:
         return date_of(self.headers)
 
 
-def _connect(account: str) -> BlobServiceClient:
+def _credential(identity: GoogleInAzure | None) -> TokenCredential | None:
+    if identity is None:
+        return None
+    from exchange.stores import google_in_azure  # imported here: without an identity Google's package is not needed
+
+    return google_in_azure.credential(identity.tenant, identity.client)
+
+
+def _connect(account: str, credential: TokenCredential | None) -> BlobServiceClient:
     text = os.environ.get("AZURE_STORAGE_CONNECTION_STRING", "")  # noqa: TID251 - an edge: as the other SDKs read theirs
     settings = dict(part.partition("=")[::2] for part in text.split(";"))
     if settings.get("AccountName") != account:
         url = f"https://{account}.blob.core.windows.net"
-        return BlobServiceClient(url, DefaultAzureCredential(), **_CLIENT)
-    keyless = not {"AccountKey", "SharedAccessSignature"} & set(settings)
-    return BlobServiceClient.from_connection_string(text, DefaultAzureCredential() if keyless else None, **_CLIENT)
+        return BlobServiceClient(url, credential or DefaultAzureCredential(), **_CLIENT)
+    if not credential and not {"AccountKey", "SharedAccessSignature"} & set(settings):
+        credential = DefaultAzureCredential()
+    return BlobServiceClient.from_connection_string(text, credential, **_CLIENT)
 
 
 def _entry(found: Any, now: float, mark: str = "") -> Entry:

@@ -3,6 +3,7 @@
 An SDK's own retries are off, ours are the only ones: so it is known when an answer was lost.
 """
 
+import logging
 import uuid
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Set
@@ -17,6 +18,10 @@ from exchange.stores.patience import Fault, failure, patiently
 from exchange.stores.protocol import READ_LIMIT, ObjectInfo, Writer, check_key, check_prefix, is_key
 
 _T = TypeVar("_T")
+
+# What these say at DEBUG holds tokens, signatures and signed URLs; at INFO some tell of every request.
+for _each in ("azure.core", "azure.identity", "azure.storage", "boto3", "botocore", "google", "msal", "urllib3"):
+    logging.getLogger(_each).setLevel(logging.WARNING)
 
 
 @dataclass(frozen=True)
