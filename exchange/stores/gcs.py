@@ -7,6 +7,8 @@ generation.
 
 import re
 import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 from google.api_core.exceptions import GoogleAPIError
@@ -19,7 +21,7 @@ from urllib3.exceptions import HTTPError
 from exchange.errors import StoreError, VersionMismatch
 from exchange.spec import AzureInGoogle
 from exchange.stores.cloud import CloudStore, Entry, Page
-from exchange.stores.parts import Sink, Upload
+from exchange.stores.parts import Ranged, Upload
 from exchange.stores.patience import CONNECT, READ, Fault, date_of
 
 _ONCE: dict[str, Any] = {"retry": None, "timeout": (CONNECT, READ)}
@@ -73,15 +75,16 @@ class GcsStore(CloudStore):
             blob.name, blob.size, _generation(blob), blob.time_created.timestamp(), date_of(self._last.headers), mark
         )
 
-    def _fetch(self, name: str, offset: int, buffer: memoryview, version: str | None) -> int:
+    @contextmanager
+    def _range(self, name: str, wanted: str, version: str | None) -> Iterator[Ranged]:
         if version is not None and not version.isdecimal():
             raise VersionMismatch(f"{self._key(name)} in {self.url}: {version!r} is no generation")
-        sink, last = Sink(buffer), offset + len(buffer) - 1
-        pinned = {} if version is None else {"if_generation_match": int(version)}
-        self._bucket.blob(name).download_to_file(
-            sink, start=offset, end=last, raw_download=True, checksum=None, **pinned, **_ONCE
-        )
-        return sink.filled
+        url = f"{self._client.api_endpoint}/download/storage/v1{self._bucket.blob(name).path}"
+        query = {"alt": "media"} | ({} if version is None else {"ifGenerationMatch": version})
+        asked: dict[str, Any] = {"timeout": _ONCE["timeout"], "allow_redirects": False, "stream": True}
+        with self._http.get(url, params=query, headers={"Range": wanted}, **asked) as answer:
+            answer.raise_for_status()
+            yield Ranged(answer.headers.get("Content-Range", ""), answer.raw)
 
     def _page(self, prefix: str, delimiter: str, token: str | None) -> Page:
         listing = self._client.list_blobs(
