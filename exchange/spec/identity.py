@@ -8,14 +8,14 @@ from typing import Annotated, Literal
 from pydantic import Field
 
 from exchange.documents import Document
-from exchange.spec.fields import StoreUrl, Text
+from exchange.spec.fields import AzureUrl, GoogleUrl, Text
 
 
 class GoogleInAzure(Document):
     """A Google service account that an Azure tenant takes for one of its own identities."""
 
     trust: Literal["gcp-to-azure"]
-    bucket: StoreUrl
+    bucket: AzureUrl
     """The bucket, or what its URL begins with: "az://account" is for all containers of the account."""
     tenant: Text
     """The Azure tenant's id."""
@@ -27,7 +27,7 @@ class AzureInGoogle(Document):
     """An Azure managed identity that a Google workload identity pool knows."""
 
     trust: Literal["azure-to-gcp"]
-    bucket: StoreUrl
+    bucket: GoogleUrl
     """The bucket, as above."""
     provider: Text
     """//iam.googleapis.com/projects/N/locations/global/workloadIdentityPools/P/providers/Q"""

@@ -1,17 +1,21 @@
 """`az://account/container[/prefix]`: Azure Blob Storage, by azure-storage-blob.
 
-Credentials: azure-identity's DefaultAzureCredential. AZURE_STORAGE_CONNECTION_STRING is used instead for the account
-that it names (Azurite, sovereign clouds, access by key); one without a key or a signature, as
-`AccountName=a;BlobEndpoint=https://a.blob.core.chinacloudapi.cn`, sets the endpoint alone. A version is an ETag.
+Credentials: an identity of the settings, or else azure-identity's DefaultAzureCredential, instead of which the account
+that AZURE_STORAGE_CONNECTION_STRING names is opened by that (Azurite, sovereign clouds, access by key); one without a
+key or a signature, as `AccountName=a;BlobEndpoint=https://a.blob.core.chinacloudapi.cn`, sets the endpoint alone. A
+version is an ETag.
 """
 
 import base64
 import os
 import uuid
-from collections.abc import Mapping
-from typing import IO, Any, cast
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from email.utils import formatdate
+from typing import Any
 
 from azure.core import MatchConditions
+from azure.core.credentials import TokenCredential
 from azure.core.exceptions import (
     AzureError,
     ClientAuthenticationError,
@@ -20,22 +24,26 @@ from azure.core.exceptions import (
     ServiceRequestError,
     ServiceResponseError,
 )
+from azure.core.pipeline import Pipeline
+from azure.core.pipeline.policies import BearerTokenCredentialPolicy
+from azure.core.pipeline.transport import HttpRequest, RequestsTransport
 from azure.identity import DefaultAzureCredential
 from azure.storage.blob import BlobBlock, BlobPrefix, BlobServiceClient
+from urllib3.exceptions import HTTPError
 
 from exchange.errors import StoreError
+from exchange.spec import GoogleInAzure
 from exchange.stores.cloud import CloudStore, Entry, Page
-from exchange.stores.parts import PART, Sink, Upload
+from exchange.stores.parts import Ranged, Upload
 from exchange.stores.patience import CONNECT, READ, Fault, date_of
 
 _ONLY_NEW: dict[str, Any] = {"match_condition": MatchConditions.IfMissing}
+_SCOPE = "https://storage.azure.com/.default"
 _CLIENT: dict[str, Any] = {
     "retry_total": 0,
     "connection_timeout": CONNECT,
     "read_timeout": READ,
     "max_single_put_size": 5000 * 2**20,  # what it is given is one Put Blob: never blocks that it names by index
-    "max_single_get_size": PART,
-    "max_chunk_get_size": PART,
 }
 
 
@@ -43,16 +51,18 @@ class AzureStore(CloudStore):
     """A container of Azure Blob Storage."""
 
     taken = frozenset({412, "BlobAlreadyExists", "UnauthorizedBlobOverwrite"})
-    faults = (AzureError, OSError)
+    faults = (AzureError, HTTPError, OSError)
     single = 64 * 2**20  # one Put Blob needs the right to add; blocks need the right to write, which may overwrite
 
-    def __init__(self, account: str, container: str, prefix: str = "") -> None:
+    def __init__(self, account: str, container: str, prefix: str = "", identity: GoogleInAzure | None = None) -> None:
         super().__init__(f"az://{account}/{container}", prefix)
-        self._container = self._try("", lambda: _connect(account).get_container_client(container), StoreError)
+        client = self._try("", lambda: _connect(account, _credential(identity)), StoreError)
+        self._container = client.get_container_client(container)
+        self._reader = _reader(self._container.credential)
 
     def _fault(self, error: Exception) -> Fault:
         if not isinstance(error, HttpResponseError):
-            dropped = isinstance(error, ServiceRequestError | ServiceResponseError | OSError)
+            dropped = isinstance(error, ServiceRequestError | ServiceResponseError | HTTPError | OSError)
             return Fault(0 if dropped else 400, type(error).__name__)
         code = getattr(error, "error_code", None) or type(error).__name__
         if code == "InvalidBlockList":  # a commit or a put of another writer has thrown our blocks away
@@ -77,13 +87,21 @@ class AzureStore(CloudStore):
         found = self._container.get_blob_client(name).get_blob_properties(raw_response_hook=clock)
         return _entry(found, clock.now, (found.metadata or {}).get("mark", ""))
 
-    def _fetch(self, name: str, offset: int, buffer: memoryview, version: str | None) -> int:
-        pinned: dict[str, Any] = {}
+    @contextmanager
+    def _range(self, name: str, wanted: str, version: str | None) -> Iterator[Ranged]:
+        headers = {
+            "x-ms-range": wanted,
+            "x-ms-version": self._container.api_version,
+            "x-ms-date": formatdate(usegmt=True),
+        }
         if version is not None:
-            pinned = {"etag": f'"{version}"', "match_condition": MatchConditions.IfNotModified}
-        sink, blob = Sink(buffer), self._container.get_blob_client(name)
-        blob.download_blob(offset, len(buffer), **pinned).readinto(cast("IO[bytes]", sink))
-        return sink.filled
+            headers["If-Match"] = f'"{version}"'
+        request = HttpRequest("GET", self._container.get_blob_client(name).url, headers)
+        answer = self._reader.run(request, stream=True).http_response
+        with answer.internal_response as response:  # requests' own
+            if answer.status_code >= 400:
+                raise HttpResponseError(response=answer)
+            yield Ranged(answer.headers.get("Content-Range", ""), response.raw)
 
     def _page(self, prefix: str, delimiter: str, token: str | None) -> Page:
         clock = _Clock()
@@ -133,14 +151,31 @@ class _Clock:
         return date_of(self.headers)
 
 
-def _connect(account: str) -> BlobServiceClient:
+def _credential(identity: GoogleInAzure | None) -> TokenCredential | None:
+    if identity is None:
+        return None
+    from exchange.stores import google_in_azure  # imported here: without an identity Google's package is not needed
+
+    return google_in_azure.credential(identity.tenant, identity.client)
+
+
+def _connect(account: str, credential: TokenCredential | None) -> BlobServiceClient:
     text = os.environ.get("AZURE_STORAGE_CONNECTION_STRING", "")  # noqa: TID251 - an edge: as the other SDKs read theirs
     settings = dict(part.partition("=")[::2] for part in text.split(";"))
     if settings.get("AccountName") != account:
         url = f"https://{account}.blob.core.windows.net"
-        return BlobServiceClient(url, DefaultAzureCredential(), **_CLIENT)
-    keyless = not {"AccountKey", "SharedAccessSignature"} & set(settings)
-    return BlobServiceClient.from_connection_string(text, DefaultAzureCredential() if keyless else None, **_CLIENT)
+        return BlobServiceClient(url, credential or DefaultAzureCredential(), **_CLIENT)
+    if not credential and not {"AccountKey", "SharedAccessSignature"} & set(settings):
+        credential = DefaultAzureCredential()
+    return BlobServiceClient.from_connection_string(text, credential, **_CLIENT)
+
+
+def _reader(credential: Any) -> Pipeline[HttpRequest, Any]:
+    """Return what sends a request authorised as the SDK does: a signature in the URL needs no more than that."""
+    if hasattr(credential, "get_token"):
+        credential = BearerTokenCredentialPolicy(credential, _SCOPE)
+    timeouts = {name: _CLIENT[name] for name in ("connection_timeout", "read_timeout")}
+    return Pipeline(RequestsTransport(**timeouts), [credential] if credential else [])
 
 
 def _entry(found: Any, now: float, mark: str = "") -> Entry:

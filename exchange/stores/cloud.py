@@ -6,13 +6,13 @@ An SDK's own retries are off, ours are the only ones: so it is known when an ans
 import uuid
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Set
-from contextlib import contextmanager, suppress
+from contextlib import AbstractContextManager, contextmanager, suppress
 from dataclasses import dataclass
 from functools import partial
 from typing import ClassVar, TypeVar
 
 from exchange.errors import AlreadyExists, NotFound, ObjectTooLarge, StoreError, StoreUnavailable, VersionMismatch
-from exchange.stores.parts import PART, Parts, Upload
+from exchange.stores.parts import PART, Parts, Ranged, Upload, fill
 from exchange.stores.patience import Fault, failure, patiently
 from exchange.stores.protocol import READ_LIMIT, ObjectInfo, Writer, check_key, check_prefix, is_key
 
@@ -67,7 +67,7 @@ class CloudStore(ABC):
     def _head(self, name: str) -> Entry: ...
 
     @abstractmethod
-    def _fetch(self, name: str, offset: int, buffer: memoryview, version: str | None) -> int: ...
+    def _range(self, name: str, wanted: str, version: str | None) -> AbstractContextManager[Ranged]: ...
 
     @abstractmethod
     def _page(self, prefix: str, delimiter: str, token: str | None) -> Page: ...
@@ -151,12 +151,17 @@ class CloudStore(ABC):
 
     def _fill(self, key: str, offset: int, buffer: memoryview, version: str | None) -> None:
         try:
-            count = self._ask(key, partial(self._fetch, self._name(key), offset, buffer, version))
+            count = self._ask(key, partial(self._fetch, key, offset, buffer, version))
         except VersionMismatch:
             self._pinned(key, version)  # tells which version it is now, or that it is gone
             raise
         if count != len(buffer):
             raise StoreError(f"{key} in {self.url}: ends before byte {offset + len(buffer)}")
+
+    def _fetch(self, key: str, offset: int, buffer: memoryview, version: str | None) -> int:
+        wanted = f"{offset}-{offset + len(buffer) - 1}"
+        with self._range(self._name(key), f"bytes={wanted}", version) as came:
+            return fill(buffer, offset, came, f"bytes {wanted} of {key} in {self.url}")
 
     def _ask(self, key: str, call: Callable[[], _T], taken: type[StoreError] = VersionMismatch) -> _T:
         return patiently(lambda: self._try(key, call, taken))

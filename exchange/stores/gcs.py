@@ -1,22 +1,27 @@
 """`gs://bucket[/prefix]`: Google Cloud Storage, by google-cloud-storage.
 
-Credentials: Application Default Credentials. An emulator: STORAGE_EMULATOR_HOST (then without credentials). Another
-universe (a sovereign cloud): GOOGLE_CLOUD_UNIVERSE_DOMAIN. A version is a generation.
+Credentials: an identity of the settings, or else Application Default Credentials. An emulator: STORAGE_EMULATOR_HOST
+(then without credentials). Another universe (a sovereign cloud): GOOGLE_CLOUD_UNIVERSE_DOMAIN. A version is a
+generation.
 """
 
+import re
 import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 from google.api_core.exceptions import GoogleAPIError
-from google.auth.exceptions import GoogleAuthError, TransportError
+from google.auth.exceptions import GoogleAuthError, OAuthError, TransportError
 from google.cloud import storage
 from google.cloud.storage.exceptions import DataCorruption, InvalidResponse
 from requests.adapters import HTTPAdapter
 from urllib3.exceptions import HTTPError
 
 from exchange.errors import StoreError, VersionMismatch
+from exchange.spec import AzureInGoogle
 from exchange.stores.cloud import CloudStore, Entry, Page
-from exchange.stores.parts import Sink, Upload
+from exchange.stores.parts import Ranged, Upload
 from exchange.stores.patience import CONNECT, READ, Fault, date_of
 
 _ONCE: dict[str, Any] = {"retry": None, "timeout": (CONNECT, READ)}
@@ -30,9 +35,9 @@ class GcsStore(CloudStore):
     taken = frozenset({412})
     faults = (GoogleAPIError, GoogleAuthError, DataCorruption, InvalidResponse, HTTPError, OSError)
 
-    def __init__(self, bucket: str, prefix: str = "") -> None:
+    def __init__(self, bucket: str, prefix: str = "", identity: AzureInGoogle | None = None) -> None:
         super().__init__(f"gs://{bucket}", prefix)
-        self._client: Any = self._try("", lambda: storage.Client(project=None), StoreError)  # no call needs one
+        self._client: Any = self._try("", lambda: _connect(identity), StoreError)
         self._bucket = self._client.bucket(bucket)
         self._http = self._client._http  # requests' session: the SDK shows no response headers, and we need `Date`
         self._http.mount("http://", HTTPAdapter(pool_maxsize=64))
@@ -45,9 +50,13 @@ class GcsStore(CloudStore):
 
     def _fault(self, error: Exception) -> Fault:
         status = getattr(error, "code", None) or getattr(getattr(error, "response", None), "status_code", None)
+        reason = re.match(
+            r"Error code (\w+)", str(next(iter(error.args), ""))
+        )  # a token service's; no more is repeated
         if not status:
-            status = 0 if isinstance(error, _DROPPED) else 401 if isinstance(error, GoogleAuthError) else 400
-        return Fault(int(status), type(error).__name__)
+            dropped = isinstance(error, _DROPPED) or (isinstance(error, OAuthError) and not reason)
+            status = 0 if dropped else 401 if isinstance(error, GoogleAuthError) else 400
+        return Fault(int(status), reason[1] if reason else type(error).__name__)
 
     def _put(self, name: str, data: bytes, mark: str) -> str:
         blob = self._bucket.blob(name)
@@ -66,15 +75,16 @@ class GcsStore(CloudStore):
             blob.name, blob.size, _generation(blob), blob.time_created.timestamp(), date_of(self._last.headers), mark
         )
 
-    def _fetch(self, name: str, offset: int, buffer: memoryview, version: str | None) -> int:
+    @contextmanager
+    def _range(self, name: str, wanted: str, version: str | None) -> Iterator[Ranged]:
         if version is not None and not version.isdecimal():
             raise VersionMismatch(f"{self._key(name)} in {self.url}: {version!r} is no generation")
-        sink, last = Sink(buffer), offset + len(buffer) - 1
-        pinned = {} if version is None else {"if_generation_match": int(version)}
-        self._bucket.blob(name).download_to_file(
-            sink, start=offset, end=last, raw_download=True, checksum=None, **pinned, **_ONCE
-        )
-        return sink.filled
+        url = f"{self._client.api_endpoint}/download/storage/v1{self._bucket.blob(name).path}"
+        query = {"alt": "media"} | ({} if version is None else {"ifGenerationMatch": version})
+        asked: dict[str, Any] = {"timeout": _ONCE["timeout"], "allow_redirects": False, "stream": True}
+        with self._http.get(url, params=query, headers={"Range": wanted}, **asked) as answer:
+            answer.raise_for_status()
+            yield Ranged(answer.headers.get("Content-Range", ""), answer.raw)
 
     def _page(self, prefix: str, delimiter: str, token: str | None) -> Page:
         listing = self._client.list_blobs(
@@ -133,6 +143,15 @@ class _Session:
         if answer.status_code != 308:
             answer.raise_for_status()
         return answer
+
+
+def _connect(identity: AzureInGoogle | None) -> Any:
+    credential = None
+    if identity is not None:
+        from exchange.stores import azure_in_google  # imported here: without an identity Azure's package is not needed
+
+        credential = azure_in_google.credential(identity.provider, identity.resource)
+    return storage.Client(project=None, credentials=credential)  # no call needs a project
 
 
 def _generation(blob: Any) -> str:

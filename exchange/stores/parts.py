@@ -1,11 +1,15 @@
 """Objects in parts, on the way up and on the way down."""
 
+import re
 from collections.abc import Callable
-from typing import Protocol
+from typing import NamedTuple, Protocol
+
+from urllib3.exceptions import ProtocolError
 
 from exchange.errors import StoreError
 
 PART = 8 * 2**20  # bytes: above S3's least part of 5 MiB, a multiple of GCS's 256 KiB
+_PIECE = 2**18  # bytes: what urllib3 hands over before it goes into the buffer stays in a core's second-level cache
 
 
 class Upload(Protocol):
@@ -49,15 +53,36 @@ class Parts:
         return bytes(self._held)
 
 
-class Sink:
-    """A file that fills a buffer."""
+class Body(Protocol):
+    """What comes after an answer's head."""
 
-    def __init__(self, buffer: memoryview) -> None:
-        self._buffer, self.filled = buffer, 0
+    def readinto(self, buffer: memoryview, /) -> int:
+        """Fill the buffer as far as there is something; return the number of bytes, 0 at the end."""
 
-    def write(self, data: bytes, /) -> int:
-        if self.filled + len(data) > len(self._buffer):
-            raise StoreError(f"{len(self._buffer)} bytes asked for, more came")
-        self._buffer[self.filled : self.filled + len(data)] = data
-        self.filled += len(data)
-        return len(data)
+
+class Ranged(NamedTuple):
+    """An answer to a request for a range: its `Content-Range`, and its body."""
+
+    content_range: str
+    body: Body
+
+
+def fill(buffer: memoryview, offset: int, came: Ranged, what: str) -> int:
+    """Read an answer into `buffer`, whose first byte is the object's at `offset`; return the number of bytes.
+
+    It is what the buffer takes, or all to the object's end. Nothing is copied as often as in an SDK's download.
+
+    Raises:
+        StoreError: it is not the range that was asked for.
+        ProtocolError: the body ends before the range does.
+    """
+    told = re.fullmatch(r"bytes (\d+)-(\d+)/\d+", came.content_range)
+    if not told or int(told[1]) != offset or not offset <= int(told[2]) < offset + len(buffer):
+        raise StoreError(f"{what}: {came.content_range or 'no range'} came; is there a proxy that changes ranges?")
+    rest = buffer[: int(told[2]) + 1 - offset]
+    length = len(rest)
+    while rest:
+        if not (count := came.body.readinto(rest[:_PIECE])):
+            raise ProtocolError(f"{what}: {len(rest)} bytes did not come")
+        rest = rest[count:]
+    return length

@@ -1,5 +1,6 @@
-"""How a cloud's store is asked: with timeouts, again after a while, and without an SDK's error getting any further."""
+"""How a cloud's store is asked: with timeouts, again after a while, and without what an SDK says getting any further."""
 
+import logging
 import random  # noqa: TID251 - an edge: see `patiently`
 import time
 from collections.abc import Callable, Mapping, Set
@@ -14,6 +15,10 @@ CONNECT, READ = 10.0, 60.0  # seconds that a store may take to be reached, and t
 PAUSES = (0.2, 0.5, 1.0, 2.0, 4.0)  # seconds between tries; GCS and S3 ask a throttled client for about as many
 TRANSIENT = {0, 408, 429, 500, 502, 503, 504}
 _T = TypeVar("_T")
+
+# What these say at DEBUG holds tokens, signatures and signed URLs; at INFO some tell of every request.
+for _each in ("azure.core", "azure.identity", "azure.storage", "boto3", "botocore", "google", "msal", "urllib3"):
+    logging.getLogger(_each).setLevel(logging.WARNING)
 
 
 @dataclass(frozen=True)

@@ -5,6 +5,8 @@ Credentials: boto3's own chain. An endpoint of one's own (MinIO, an emulator): A
 tells. A version is an ETag: an object replaced by the very same bytes keeps it.
 """
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from threading import Lock
 from typing import Any
 
@@ -21,9 +23,9 @@ from botocore.exceptions import (
 )
 from urllib3.exceptions import HTTPError
 
-from exchange.errors import StoreError, StoreUnavailable
+from exchange.errors import StoreError
 from exchange.stores.cloud import CloudStore, Entry, Page
-from exchange.stores.parts import Upload
+from exchange.stores.parts import Ranged, Upload
 from exchange.stores.patience import CONNECT, READ, Fault, date_of
 
 _SETTINGS = Config(
@@ -70,19 +72,12 @@ class S3Store(CloudStore):
         mark = answer["Metadata"].get("mark", "")
         return Entry(name, answer["ContentLength"], _version(answer), _seconds(answer), _now(answer), mark)
 
-    def _fetch(self, name: str, offset: int, buffer: memoryview, version: str | None) -> int:
+    @contextmanager
+    def _range(self, name: str, wanted: str, version: str | None) -> Iterator[Ranged]:
         pinned = {} if version is None else {"IfMatch": f'"{version}"'}
-        bounds = f"bytes={offset}-{offset + len(buffer) - 1}"
-        answer = self._client.get_object(Bucket=self._bucket, Key=name, Range=bounds, **pinned)
+        answer = self._client.get_object(Bucket=self._bucket, Key=name, Range=wanted, **pinned)
         with answer["Body"] as body:
-            if answer["ContentLength"] > len(buffer):
-                raise StoreError(f"{self._key(name)} in {self.url}: {bounds} asked for, more came")
-            filled = 0
-            while filled < answer["ContentLength"]:
-                if not (count := body.readinto(buffer[filled:])):  # boto3 takes a dropped connection for the end
-                    raise StoreUnavailable(f"{self._key(name)} in {self.url}: the store did not answer to the end")
-                filled += count
-        return filled
+            yield Ranged(answer.get("ContentRange", ""), body)
 
     def _page(self, prefix: str, delimiter: str, token: str | None) -> Page:
         going_on = {"ContinuationToken": token} if token else {}

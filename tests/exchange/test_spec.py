@@ -361,6 +361,16 @@ def test_the_parents_settings_come_from_the_environment_with_an_identity_for_eac
         parent_from_environment({"FEDBUCKET_PARENT": PARENT.replace("gcp-to-azure", "both-ways")})
 
 
+def test_an_identity_is_for_buckets_of_the_other_cloud() -> None:
+    turned = PARENT.replace("az://hospitalinbox", "gs://b").replace("gs://laboratory-inbox", "az://a/c")
+    with pytest.raises(SettingsError) as caught:
+        parent_from_environment({"FEDBUCKET_PARENT": turned})
+    assert [problem.partition(": expected a bucket in")[0] for problem in caught.value.problems] == [
+        "identity[0].bucket",
+        "identity[1].bucket",
+    ]
+
+
 # The digest
 
 

@@ -16,6 +16,7 @@ Fault = int | str | None
 REFUSED = "refused"  # the connection is dropped before the request has reached the store
 LOST = "lost"  # the store does as it is asked; its answer is lost
 CUT = "cut"  # half of the answer arrives
+UNRANGED = "unranged"  # the answer says nothing of the range that was asked for
 STALLED = "stalled"  # nothing happens for a second
 STATUSES = (429, 500, 503)
 DROPS = (REFUSED, LOST, CUT)
@@ -81,7 +82,8 @@ class _Handler(BaseHTTPRequestHandler):
         if fault == LOST or (fault == CUT and not data):
             self.close_connection = True
         else:
-            self._answer(answer.status, answer.getheaders(), data, fault == CUT)
+            kept = [each for each in answer.getheaders() if fault != UNRANGED or each[0].lower() != "content-range"]
+            self._answer(answer.status, kept, data, fault == CUT)
 
     def _answer(self, status: int, headers: list[tuple[str, str]], data: bytes, cut: bool = False) -> None:
         kept = [

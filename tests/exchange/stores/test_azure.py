@@ -5,7 +5,8 @@ from collections.abc import Iterator
 import pytest
 
 from exchange.errors import AlreadyExists
-from exchange.stores import open_store, parts
+from exchange.spec import GoogleInAzure
+from exchange.stores import google_in_azure, open_store, parts
 from exchange.stores.azure import AzureStore
 from tests.exchange.stores import test_contract as contract
 from tests.exchange.stores.backends import BACKENDS, Bucket
@@ -78,3 +79,15 @@ def test_a_connection_string_is_used_for_its_own_account_only(monkeypatch: pytes
         assert isinstance(store, AzureStore)
         hosts[account] = store._container.primary_hostname
     assert hosts == {"mine": "mine.blob.core.chinacloudapi.cn", "theirs": "theirs.blob.core.windows.net"}
+
+
+def test_an_identity_is_used_instead_of_a_connection_strings_key_but_at_its_endpoint(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    endpoint = "BlobEndpoint=https://mine.blob.core.chinacloudapi.cn"
+    monkeypatch.setenv("AZURE_STORAGE_CONNECTION_STRING", f"AccountName=mine;AccountKey=a2V5;{endpoint}")
+    identity = GoogleInAzure(trust="gcp-to-azure", bucket="az://mine", tenant="tenant", client="client")
+    store = open_store("az://mine/container", [identity])
+    assert isinstance(store, AzureStore)
+    assert store._container.primary_hostname == "mine.blob.core.chinacloudapi.cn"
+    assert store._container.credential is google_in_azure.credential("tenant", "client")

@@ -6,7 +6,6 @@ import re
 import traceback
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from types import SimpleNamespace
 
 import pytest
 
@@ -18,7 +17,7 @@ from tests.exchange.stores.backends import BACKENDS
 from tests.exchange.stores.behind import behind
 from tests.exchange.stores.test_contract import read_range, stream
 from tests.support import emulators
-from tests.support.faulty import CUT, DROPS, LOST, REFUSED, STALLED, STATUSES, Fault, Faulty, faulty
+from tests.support.faulty import CUT, DROPS, LOST, REFUSED, STALLED, STATUSES, UNRANGED, Fault, Faulty, faulty
 
 CLOUDS = [name for name in ("gcs", "azure", "s3") if name in BACKENDS]
 LEAST_PART = {"gcs": 2**18, "azure": 2**18, "s3": 5 * 2**20}  # bytes
@@ -51,7 +50,6 @@ def line(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Ite
     monkeypatch.setattr(parts, "PART", part)
     monkeypatch.setattr(CloudStore, "single", part)
     monkeypatch.setattr(AzureStore, "single", part)
-    monkeypatch.setattr("azure.storage.blob._download.time", SimpleNamespace(sleep=lambda _: None))  # three of 1 s each
     with emulators.running(request.param) as url:
         behind(url).make()
         environment = emulators.environment(request.param)
@@ -158,6 +156,14 @@ def shorten_timeouts(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(s3, "_SETTINGS", s3._SETTINGS.merge(Config(read_timeout=0.3)))
     monkeypatch.setitem(gcs._ONCE, "timeout", 0.3)
     monkeypatch.setitem(azure._CLIENT, "read_timeout", 0.3)
+
+
+def test_bytes_of_another_range_are_refused(line: Line) -> None:
+    line.store.create("a", b"0123456789")
+    line.proxy.always = UNRANGED
+    with pytest.raises(StoreError, match=r"bytes 2-4 of a in .*: no range came") as caught:
+        read_range(line.store, "a", 2, 3)
+    assert type(caught.value) is StoreError
 
 
 @pytest.mark.parametrize("status", [400, 401, 403])

@@ -5,7 +5,9 @@ from pathlib import Path
 
 import pytest
 
+from exchange import stores
 from exchange.errors import SettingsError
+from exchange.spec import AzureInGoogle, GoogleInAzure
 from exchange.stores import open_store
 
 
@@ -64,3 +66,18 @@ def test_a_missing_sdk_is_named_with_what_to_install(monkeypatch: pytest.MonkeyP
         monkeypatch.setitem(sys.modules, {"gcs": "google.cloud", "azure": "azure.core", "s3": "boto3"}[module], None)
         with pytest.raises(SettingsError, match=rf"fedbucket\[{extra}\]"):
             open_store(url)
+
+
+def test_an_identity_needs_the_sdk_of_its_own_cloud_too(monkeypatch: pytest.MonkeyPatch) -> None:
+    google = GoogleInAzure(trust="gcp-to-azure", bucket="az://a/c", tenant="t", client="c")
+    azure = AzureInGoogle(trust="azure-to-gcp", bucket="gs://b", provider="//p", resource="api://r")
+    for module, package, url, extra in (
+        ("google_in_azure", "google.auth.exceptions", "az://a/c", "gcp"),
+        ("azure_in_google", "azure.identity", "gs://b", "azure"),
+    ):
+        monkeypatch.delitem(sys.modules, f"exchange.stores.{module}", raising=False)
+        monkeypatch.delattr(stores, module, raising=False)
+        with monkeypatch.context() as patch:
+            patch.setitem(sys.modules, package, None)
+            with pytest.raises(SettingsError, match=rf"fedbucket\[{extra}\]"):
+                open_store(url, [google, azure])
