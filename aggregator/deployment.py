@@ -15,9 +15,9 @@ def deployed(settings: ParentSettings) -> Parent:
 
     @cache  # of a client's bucket: opening it asks for credentials
     def open_inbox(url: str) -> Store:
-        return open_store(url)
+        return open_store(url, settings.identity)
 
-    return Parent(open_store(settings.bucket), open_inbox, settings.time_limit, settings.workers)
+    return Parent(open_store(settings.bucket, settings.identity), open_inbox, settings.time_limit, settings.workers)
 
 
 def side(environment: Mapping[str, str]) -> Side:

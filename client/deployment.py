@@ -39,7 +39,7 @@ def deployed(settings: ClientSettings, folder: Path, data: Path, *, is_function:
     if settings.state is None:
         raise SettingsError("client.toml", ["state: expected the bucket for private state, got nothing"])
     check_device(settings.device)
-    opened = cache(open_store)
+    opened = cache(lambda url: open_store(url, settings.identity))
     pace = pace_of_function if is_function else pace_of_machine
     return Client(
         settings=settings,
