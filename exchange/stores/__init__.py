@@ -9,9 +9,9 @@ from urllib.parse import unquote, urlsplit
 from exchange.errors import AlreadyExists, DifferentContent, NotFound, SettingsError
 from exchange.stores.file import FileStore
 from exchange.stores.memory import MemoryStore
-from exchange.stores.protocol import READ_LIMIT, ObjectInfo, Store, Writer
+from exchange.stores.protocol import READ_LIMIT, ObjectInfo, PrunableStore, Store, Writer
 
-__all__ = ["READ_LIMIT", "ObjectInfo", "Store", "Writer", "exists", "open_store", "put"]
+__all__ = ["READ_LIMIT", "ObjectInfo", "PrunableStore", "Store", "Writer", "exists", "open_store", "put"]
 
 _EXPECTED = (
     "file:///folder, memory://name, gs://bucket[/prefix], az://account/container[/prefix] or s3://bucket[/prefix]"
@@ -20,7 +20,7 @@ _NAME = r"[A-Za-z0-9_-][A-Za-z0-9._-]*"
 _CLOUD = re.compile(rf"(gs|az|s3)://({_NAME}(?:/{_NAME})*)/?", re.ASCII)
 
 
-def open_store(url: str) -> Store:
+def open_store(url: str) -> PrunableStore:
     """Return the bucket at `url`; raises SettingsError for a URL of no known kind.
 
     `file:///folder`, `memory://name` (the same bucket for the same URL, in this process), `gs://bucket`,
@@ -43,7 +43,7 @@ def open_store(url: str) -> Store:
         raise SettingsError("store", [f"{url!r}: {error.name} is missing: pip install 'fedbucket[{extra}]'"]) from error
 
 
-def _open_cloud(scheme: str, path: str) -> Store:
+def _open_cloud(scheme: str, path: str) -> PrunableStore:
     # Imported here: an SDK is a good part of a function's cold start, and is installed only where it is needed.
     bucket, _, prefix = path.partition("/")
     if scheme == "gs":

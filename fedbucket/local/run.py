@@ -3,15 +3,13 @@
 from pathlib import Path
 from typing import Any, TextIO
 
-from exchange import tensors
-from exchange.errors import InvalidTensorFile, RunStopped
-from exchange.spec import FederationSettings
 from fedbucket.local.delivery import Chaos, Queue
 from fedbucket.local.federation import LocalFederation
 from fedbucket.local.folder import RunFolder, read_folder
 from fedbucket.local.pool import Pool
 from fedbucket.local.progress import Progress
 from fedbucket.local.results import write_results
+from fedbucket.starting import given_model
 
 
 def run_federation(
@@ -35,6 +33,7 @@ def run_federation(
 
     Raises:
         SettingsError: the settings are not sound.
+        InvalidTensorFile: `init` is no weight file.
         RunStopped: a person must act before the run can go on.
     """
     folder = read_folder(federation)
@@ -44,13 +43,6 @@ def run_federation(
     progress = Progress(show, settings.rounds, settings.roster)
     queue = Queue(Chaos(chaos) if chaos is not None else None)
     with run.alone(), Pool(folder, run) as pool:
-        given = _given_model(init, settings) if init else None
+        given = given_model(init, settings) if init else None
         LocalFederation(folder, run, pool, queue, progress).go(given)
         return run, write_results(folder, run, pool, progress)
-
-
-def _given_model(path: Path, settings: FederationSettings) -> bytes:
-    try:
-        return tensors.dump(tensors.load(path.read_bytes()), {"federation": settings.name, "round": "0"})
-    except (OSError, InvalidTensorFile) as error:
-        raise RunStopped(f"{path}: expected a safetensors file to start from: {error}") from error
