@@ -36,7 +36,8 @@ def headline(run: Run) -> Markup:
         what = "a model" if alone_in_it else "one model together"
         if not run.rounds:
             return Markup("{} will train {}. No round has closed yet.").format(who, what)
-        return Markup("{} trained {}. {}").format(who, what, _unscored(run))
+        trained = "trained" if run.finished else "is training" if alone_in_it else "are training"
+        return Markup("{} {} {}. {}").format(who, trained, what, _unscored(run))
     reaches = "reaches" if alone_in_it else "together reach"
     text = Markup("{} {} {}").format(who, reaches, _figure("federated", percent(run.federated)))
     if run.alone_mean is not None:
@@ -49,11 +50,13 @@ def headline(run: Run) -> Markup:
 
 
 def _unscored(run: Run) -> Markup:
-    shared = [each.shared_mean["accuracy"] for each in run.rounds if "accuracy" in each.shared_mean]
-    if not shared:
+    scored = [(each.number, each.shared_mean["accuracy"]) for each in run.rounds if "accuracy" in each.shared_mean]
+    if not scored:
         return Markup("The run had no common test set, so there is no accuracy to report.")
-    text = Markup("On their own validation data they measured an accuracy of {} at last; there was no common test set.")
-    return text.format(_figure("federated", percent(shared[-1])))
+    last, accuracy = scored[-1]
+    return Markup("On the clients’ own validation data model {} reaches {}; there was no common test set.").format(
+        last, _figure("federated", percent(accuracy))
+    )
 
 
 def _against_alone(run: Run, alone_in_it: bool) -> Markup:
