@@ -47,7 +47,7 @@ def _summary(store: Store, settings: FederationSettings, newest: int, objects: _
         "planned_rounds": settings.rounds,
         "clients": settings.roster,
         "privacy": settings.privacy.model_dump(mode="json") | {"noise": noise_in_words(settings, dimension)},
-        "seconds": round(ended - began, 1),
+        "seconds": round(ended - began, 1) if ended >= began else None,
         "settings_sha256": settings.sha256,
         "model_sha256": finished.sha256 if finished else None,
         "finished": {"reason": finished.reason, "round": finished.round} if finished else None,

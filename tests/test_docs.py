@@ -279,14 +279,17 @@ def test_the_examples_in_the_format_are_sound_to_the_byte(name: str) -> None:
 
 
 def test_the_examples_in_the_format_are_of_one_run() -> None:
-    settings, ticket, finished, receipt, cohort, summary = (
+    settings, ticket, finished, receipt, cohort, summary, pruned = (
         blocks(section(FORMAT, name), "json")[0][1].encode()
-        for name in ("Settings", "Ticket", "Finished", "Receipt", "Cohort", "Summary")
+        for name in ("Settings", "Ticket", "Finished", "Receipt", "Cohort", "Summary", "Pruned")
     )
     digests = {json.loads(content)["settings_sha256"] for content in (ticket, finished)}
     assert digests == {sha256(settings)}
     assert json.loads(receipt)["update"] in json.loads(cohort)["members"]
     assert json.loads(summary)["rejected"] == json.loads(cohort)["rejected"]
+    removed = {each["key"]: (each["size"], each["sha256"]) for each in json.loads(pruned)["removed"]}
+    members = {each["key"]: (each["size"], each["sha256"]) for each in json.loads(cohort)["members"]}
+    assert members.items() <= removed.items()
 
 
 def test_the_format_gives_every_rejection_code_and_no_other() -> None:

@@ -83,6 +83,10 @@ def test_a_copied_bucket_whose_times_say_nothing_still_makes_a_page() -> None:
         federation.clock.advance(1)
         federation.parent_bucket.replace(key, federation.parent_bucket.read(key))
     assert page_of(federation).open == []
+    summary, lines = read_bucket(federation.parent_bucket, "orchard")
+    assert summary["seconds"] is None
+    assert all(end >= start for line in lines for _, _, start, end in line["spans"])
+    assert all(seconds >= 0 for line in lines for seconds in line["seconds"].values())
 
 
 def test_the_page_shows_what_clients_shared_and_says_what_it_is() -> None:

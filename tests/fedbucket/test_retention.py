@@ -73,7 +73,9 @@ def test_the_record_says_of_each_update_what_it_was_also_of_a_rejected_one() -> 
 def test_the_digest_is_that_of_the_bytes_where_they_are_not_those_that_the_cohort_recorded() -> None:
     """So that `verify` still finds a bucket that was tampered with before it was pruned."""
     bucket = Federation().run().parent_bucket
-    bucket.replace("orchard/updates/birch/000001.safetensors", b"other")
+    changed = bytearray(bucket.read("orchard/updates/birch/000001.safetensors"))
+    changed[-1] ^= 1
+    bucket.replace("orchard/updates/birch/000001.safetensors", bytes(changed))
     prune_all(bucket, 3)
     assert verdicts(bucket) == ["pruned", "bad", "pruned"]
 
