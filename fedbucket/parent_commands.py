@@ -53,15 +53,16 @@ def start(federation: Path, parent: str, task: Path | None, init: Path | None) -
 def prune(parent: str, federation: str, before: int, yes: bool) -> None:
     """Remove the updates of closed rounds.
 
-    PARENT is the URL of a parent bucket, or a run's folder. Models, cohorts, summaries and receipts stay. What is
-    removed is first written to rounds/R/pruned.json, after which `fedbucket verify` calls the round "pruned": its
-    model can no longer be computed anew. Interrupted, the same command goes on.
+    PARENT is the URL of a parent bucket, or a run's folder. Models, cohorts, summaries and receipts stay, and until the
+    run is finished each round that holds a client's newest update. What is removed is first written to
+    rounds/R/pruned.json, after which `fedbucket verify` calls the round "pruned": its model can no longer be computed
+    anew. Interrupted, the same command goes on.
     """
     with plain_errors():
         store, name = parent_bucket(parent, federation)
         found = retention.removable(store, name, before)
         if not found:
-            click.echo(f"nothing to remove: no closed round below {before} has an update")
+            click.echo(f"nothing to remove: no closed round below {before} has updates that may go")
             return
         click.echo(f"{_amount(found)} of {name} in {store.url} would be removed: models, cohorts, receipts stay")
         if not yes:

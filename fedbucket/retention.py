@@ -14,23 +14,27 @@ from exchange import keys
 from exchange.blocks import digest_object
 from exchange.errors import AlreadyExists, NotFound
 from exchange.records import Cohort, Pruned, RemovedUpdate, StoredUpdate
-from exchange.stores import ObjectInfo, PrunableStore, Store
+from exchange.stores import ObjectInfo, PrunableStore, Store, exists
 
 
 def removable(store: Store, federation: str, before: int) -> dict[int, list[ObjectInfo]]:
     """Return, by round, the updates of closed rounds below `before`: those whose next model is there.
 
-    Of a round with a `pruned.json`, only what that names: an update that came later was looked at by nobody, and stays.
+    Until the run is finished, a round that holds a client's newest update is left out: by that a client notices that
+    its private account was set back to an earlier day. Of a round with a `pruned.json`, only what that names: an update
+    that came later was looked at by nobody, and stays.
     """
-    models = {
-        key.round for info in store.list(keys.models(federation)) if isinstance(key := keys.parse(info.key), keys.Model)
-    }
     found: defaultdict[int, list[ObjectInfo]] = defaultdict(list)
+    newest: dict[str, int] = {}
     for info in store.list(keys.all_updates(federation)):
         match keys.parse(info.key):
-            case keys.Update(_, _, round_, withdrawn=False) if round_ < before and round_ + 1 in models:
+            case keys.Update(_, client, round_, withdrawn=False):
                 found[round_].append(info)
-    named = {round_: _named(store, federation, round_, updates) for round_, updates in sorted(found.items())}
+                newest[client] = max(round_, newest.get(client, 0))
+    kept = set() if exists(store, str(keys.Finished(federation))) else set(newest.values())
+    models = {keys.parse(info.key) for info in store.list(keys.models(federation))}
+    closed = [round_ for round_ in sorted(found) if round_ < before and keys.Model(federation, round_ + 1) in models]
+    named = {round_: _named(store, federation, round_, found[round_]) for round_ in closed if round_ not in kept}
     return {round_: updates for round_, updates in named.items() if updates}
 
 

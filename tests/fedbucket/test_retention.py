@@ -4,9 +4,10 @@ import pytest
 
 from aggregator.inspection import verify
 from aggregator.rounds import Parent, aggregate
+from client.rounds import train
 from exchange import keys
 from exchange.documents import sha256
-from exchange.errors import NotFound
+from exchange.errors import LedgerError, NotFound
 from exchange.records import Pruned, RemovedUpdate
 from exchange.stores import ObjectInfo, PrunableStore, Store, open_store
 from exchange.stores.memory import MemoryStore
@@ -17,7 +18,7 @@ from tests.support import emulators
 from tests.support.arithmetic import FIRST, trained, update_file
 from tests.support.buckets import Bucket, contents
 from tests.support.federation import Federation
-from tests.support.settings import CLIENTS, federation_settings
+from tests.support.settings import CLIENTS, PRIVATE, federation_settings
 
 
 def eventful() -> Federation:
@@ -82,8 +83,9 @@ def test_the_digest_is_that_of_the_bytes_where_they_are_not_those_that_the_cohor
 
 def test_an_open_round_is_left_alone_however_late_the_limit() -> None:
     federation = Federation().start()
-    federation.deliver_until(keys.Model("orchard", 1))
-    federation.upload("alder", 1, update_file(trained(FIRST, "alder", 1), "alder", 1))
+    federation.deliver_until(keys.Model("orchard", 2))
+    federation.upload("alder", 2, update_file(trained(FIRST, "alder", 2), "alder", 2))
+    federation.upload("alder", 9, b"of a round that is far away: the other is not its newest")
     assert list(removable(federation.parent_bucket, "orchard", 99)) == [0]
     prune_all(federation.parent_bucket, 99)
     assert federation.run().finished
@@ -97,6 +99,28 @@ def test_a_round_that_is_frozen_and_not_yet_committed_is_left_alone() -> None:
         if key not in (str(keys.Model("orchard", 3)), str(keys.Finished("orchard"))):
             bucket.create(key, data)
     assert list(removable(bucket, "orchard", 99)) == [0, 1]
+
+
+def test_a_client_still_notices_after_pruning_that_its_private_state_was_set_back() -> None:
+    """Its own newest upload tells it, also where it is one of an earlier round than the others'."""
+    federation = Federation(federation_settings(rounds=4, privacy=PRIVATE)).start()
+    earlier = contents(federation.states["alder"])
+    federation.instead = {("alder", r): lambda r=r: federation.upload("alder", r, None) for r in (1, 2)}
+    federation.deliver_until(keys.Model("orchard", 3))
+    prune_all(federation.parent_bucket, 99)
+    assert verdicts(federation.parent_bucket) == ["good", "pruned", "good"]
+    federation.states["alder"] = Bucket(federation.clock)
+    for key, data in earlier.items():
+        federation.states["alder"].create(key, data)
+    with pytest.raises(LedgerError, match=r"updates/alder/000000.* in no account"):
+        train(federation.client("alder"), "orchard", 3)
+
+
+def test_of_a_finished_run_every_round_may_go() -> None:
+    bucket = eventful().parent_bucket
+    prune_all(bucket, 99)
+    assert verdicts(bucket) == ["pruned"] * 3
+    assert not [key for key in contents(bucket) if "/updates/" in key and key.endswith(".safetensors")]
 
 
 class Dying(MemoryStore):
