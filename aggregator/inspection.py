@@ -4,12 +4,12 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Literal
 
-from aggregator.next_model import plan
+from aggregator.next_model import open_member, plan
 from exchange import keys
 from exchange.blocks import digest
-from exchange.errors import FedbucketError, NotFound
+from exchange.errors import CohortUnreadable, FedbucketError, NotFound
 from exchange.public import final_reason, newest_model, open_model, read_settings
-from exchange.records import Cohort, Receipt
+from exchange.records import Cohort, Pruned, Receipt, RemovedUpdate
 from exchange.spec import FederationSettings
 from exchange.stores import Store, exists
 
@@ -53,10 +53,14 @@ class Status:
 
 @dataclass(frozen=True)
 class Verdict:
-    """Whether a round's model is what its cohort makes of the model before."""
+    """Whether a round's model is what its cohort makes of the model before.
+
+    Attributes:
+        verdict: pruned, if that can no longer be told, because updates were removed and a record says which.
+    """
 
     round: int
-    verdict: Literal["good", "bad"]
+    verdict: Literal["good", "bad", "pruned"]
     detail: str
 
 
@@ -95,11 +99,35 @@ def verify(store: Store, federation: str, workers: int = 1) -> Iterator[Verdict]
 def _verify_round(store: Store, settings: FederationSettings, round_: int, workers: int) -> Verdict:
     key = str(keys.Cohort(settings.name, round_))
     cohort = Cohort.from_bytes(store.read(key), key)
-    computed = plan(store, settings, cohort, workers).digest(workers)
     found = digest(open_model(store, settings.name, round_ + 1))
+    try:
+        computed = plan(store, settings, cohort, workers).digest(workers)
+    except CohortUnreadable:
+        if not (gone := _pruned(store, cohort)):
+            raise
+        detail = f"{gone} of {len(cohort.members)} updates were removed, as {keys.Pruned(settings.name, round_)} says"
+        return Verdict(round_, "pruned", f"{detail}; the model has SHA-256 {found}")
     if computed != found:
         return Verdict(round_, "bad", f"the model has SHA-256 {found}, its cohort gives {computed}")
     return Verdict(round_, "good", f"{len(cohort.members)} updates give {found}")
+
+
+def _pruned(store: Store, cohort: Cohort) -> int:
+    """Return how many of a cohort's updates were removed, on record.
+
+    Raises:
+        CohortUnreadable: another one is gone, or is no longer as the cohort recorded it.
+    """
+    key = str(keys.Pruned(cohort.federation, cohort.round))
+    named = set(Pruned.from_bytes(store.read(key), key).removed) if exists(store, key) else set()
+    gone = 0
+    for member in cohort.members:
+        as_recorded = RemovedUpdate(key=member.key, size=member.size, sha256=member.sha256)
+        if as_recorded in named and not exists(store, member.key):
+            gone += 1
+        else:
+            open_member(store, member)
+    return gone
 
 
 def _answer(store: Store, settings: FederationSettings, client: str, round_: int, late: bool) -> Answer:

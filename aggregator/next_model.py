@@ -84,7 +84,7 @@ def plan(store: Store, settings: FederationSettings, cohort: Cohort, workers: in
         CohortUnreadable: a frozen update is no longer there as it was recorded.
     """
     model = open_model(store, settings.name, cohort.round)
-    members = [(_open(store, member), member.num_examples) for member in cohort.members]
+    members = [(open_member(store, member), member.num_examples) for member in cohort.members]
     change = None
     if settings.stop.tolerance is not None and members:
         # Whether the run ends here stands in the header, before the data that decides it: one pass more, to find out.
@@ -104,7 +104,8 @@ def read_summary(store: Store, federation: str, round_: int) -> Summary | None:
         return None
 
 
-def _open(store: Store, member: StoredUpdate) -> WeightFile:
+def open_member(store: Store, member: StoredUpdate) -> WeightFile:
+    """Return a member's update, pinned to what the cohort recorded; raises CohortUnreadable."""
     try:
         return open_weights(store, member.key, member.version)
     except VersionMismatch:

@@ -89,10 +89,15 @@ def open_weights(
 
 def digest(file: WeightFile) -> str:
     """Return the SHA-256 of the whole file, read at its version."""
+    return digest_object(file.store, file.key, file.version, file.layout.size)
+
+
+def digest_object(store: Store, key: str, version: str, size: int) -> str:
+    """Return the SHA-256 of an object of `size` bytes, whatever it holds; raises NotFound, VersionMismatch."""
     found = hashlib.sha256()
-    for begin in range(0, file.layout.size, _DIGEST_BLOCK):
-        data = bytearray(min(_DIGEST_BLOCK, file.layout.size - begin))
-        file.store.read_into(file.key, begin, memoryview(data), file.version)
+    for begin in range(0, size, _DIGEST_BLOCK):
+        data = bytearray(min(_DIGEST_BLOCK, size - begin))
+        store.read_into(key, begin, memoryview(data), version)
         found.update(data)
     return found.hexdigest()
 

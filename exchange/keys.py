@@ -12,6 +12,7 @@ and no capital letter, so that no key can be mistaken for another, on any store.
                          readmission/rounds/000007/receipts/hospital-a.json
                          readmission/rounds/000007/cohort.json
                          readmission/rounds/000007/summary.json
+                         readmission/rounds/000007/pruned.json
     client bucket        readmission/inbox/000007.json
     private state        readmission/agreed.json
                          readmission/releases/000007.safetensors
@@ -121,6 +122,17 @@ class Summary:
 
 
 @dataclass(frozen=True, order=True)
+class Pruned:
+    """Which updates of a closed round the retention command has removed."""
+
+    federation: str
+    round: int
+
+    def __str__(self) -> str:
+        return f"{self.federation}/rounds/{self.round:06d}/pruned.json"
+
+
+@dataclass(frozen=True, order=True)
 class Agreed:
     """In private state: the settings that the client answered to under this name; it belongs to them from then on."""
 
@@ -186,12 +198,18 @@ Key = (
     | Receipt
     | Cohort
     | Summary
+    | Pruned
     | Agreed
     | Release
     | Attempt
     | Checkpoint
     | LedgerEntry
 )
+
+
+def everything(federation: str) -> str:
+    """The prefix of all that a bucket holds of a federation."""
+    return f"{federation}/"
 
 
 def models(federation: str) -> str:
@@ -201,7 +219,12 @@ def models(federation: str) -> str:
 
 def updates(federation: str, client: str) -> str:
     """The prefix of all of a client's answers."""
-    return f"{federation}/updates/{client}/"
+    return f"{all_updates(federation)}{client}/"
+
+
+def all_updates(federation: str) -> str:
+    """The prefix of all answers of all clients."""
+    return f"{federation}/updates/"
 
 
 def receipts(federation: str, round_: int) -> str:
@@ -262,6 +285,7 @@ _GRAMMAR: list[tuple[str, Callable[[dict[str, str]], Key]]] = [
     ),
     (rf"{_FEDERATION}/rounds/{_ROUND}/cohort\.json", lambda found: Cohort(found["federation"], int(found["round"]))),
     (rf"{_FEDERATION}/rounds/{_ROUND}/summary\.json", lambda found: Summary(found["federation"], int(found["round"]))),
+    (rf"{_FEDERATION}/rounds/{_ROUND}/pruned\.json", lambda found: Pruned(found["federation"], int(found["round"]))),
     (rf"{_FEDERATION}/agreed\.json", lambda found: Agreed(found["federation"])),
     (
         rf"{_FEDERATION}/releases/{_ROUND}\.{_ANSWER}",

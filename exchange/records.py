@@ -1,4 +1,4 @@
-"""What the parties tell each other in JSON: the ticket, the receipt, the cohort, the summary and the end of a run."""
+"""What the parties tell each other in JSON: tickets, receipts, cohorts, summaries, removals, the end of a run."""
 
 from enum import StrEnum
 from typing import Annotated, Literal
@@ -131,6 +131,26 @@ class Summary(Document):
     stale_rounds: int
     void_rounds: int
     finished: Literal["rounds", "tolerance", "patience", "void"] | None
+
+
+class RemovedUpdate(Document):
+    """An update that is there no more, as it was."""
+
+    key: str
+    size: Annotated[int, Field(ge=0)]
+    sha256: Sha256
+
+
+class Pruned(Document):
+    """`rounds/R/pruned.json`: what the retention command removes of a closed round, written before it does.
+
+    Attributes:
+        removed: sorted by key.
+    """
+
+    federation: Identifier
+    round: Round
+    removed: tuple[RemovedUpdate, ...]
 
 
 class Finished(Document):

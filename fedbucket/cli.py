@@ -13,17 +13,16 @@ from aggregator import inspection
 from exchange.documents import sha256
 from exchange.errors import SettingsError
 from exchange.spec import read_federation
-from exchange.stores import Store, open_store
 from fedbucket import __version__
 from fedbucket.client_commands import client
 from fedbucket.emulated.placement import Cloud
 from fedbucket.local.folder import RunFolder
-from fedbucket.local.results import write_report
 from fedbucket.local.run import run_federation
 from fedbucket.packaging import package as write_package
+from fedbucket.parent_commands import prune, report, start
 from fedbucket.privacy_commands import privacy
 from fedbucket.scaffold import new_federation
-from fedbucket.terminal import plain_errors, run_path
+from fedbucket.terminal import parent_bucket, plain_errors
 
 _FEDERATION = click.option("--federation", help="Which one, where a bucket holds several.")
 _FILE = click.Path(exists=True, dir_okay=False, path_type=Path)
@@ -40,6 +39,9 @@ def main() -> None:
 
 main.add_command(client)
 main.add_command(privacy)
+main.add_command(start)
+main.add_command(prune)
+main.add_command(report)
 
 
 @main.command()
@@ -81,7 +83,7 @@ def status(run: str, federation: str | None, as_json: bool) -> None:
     RUN is a run's folder, its name under runs/, or the URL of a parent bucket.
     """
     with plain_errors():
-        store, name = _parent_bucket(run, federation)
+        store, name = parent_bucket(run, federation)
         found = inspection.status(store, name)
         click.echo(json.dumps(asdict(found), indent=2) if as_json else _status_table(found))
 
@@ -94,37 +96,21 @@ def verify(run: str, federation: str | None, as_json: bool) -> None:
     """Compute every model anew and compare the bytes.
 
     Each round's model of RUN (a run's folder, its name under runs/, or the URL of a parent bucket) is made again from
-    its cohort. Exit status 0 if all agree.
+    its cohort. Exit status 0 if all agree; a round whose updates `fedbucket prune` has removed is "pruned", not bad.
     """
     with plain_errors():
-        store, name = _parent_bucket(run, federation)
+        store, name = parent_bucket(run, federation)
         verdicts = []
         for verdict in inspection.verify(store, name):
             verdicts.append(verdict)
             if not as_json:
-                click.echo(f"round {verdict.round:>3}  {verdict.verdict}  {verdict.detail}")
-        bad = sum(verdict.verdict == "bad" for verdict in verdicts)
-        rows = {"federation": name, "bad": bad, "rounds": [asdict(verdict) for verdict in verdicts]}
-        click.echo(json.dumps(rows, indent=2) if as_json else f"{len(verdicts)} rounds, {bad} bad")
+                click.echo(f"round {verdict.round:>3}  {verdict.verdict:<4}  {verdict.detail}")
+        bad, pruned = (sum(verdict.verdict == kind for verdict in verdicts) for kind in ("bad", "pruned"))
+        rows = {"federation": name, "bad": bad, "pruned": pruned, "rounds": [asdict(verdict) for verdict in verdicts]}
+        counts = f"{len(verdicts)} rounds, {bad} bad" + (f", {pruned} pruned" if pruned else "")
+        click.echo(json.dumps(rows, indent=2) if as_json else counts)
         if bad:
             raise SystemExit(1)
-
-
-@main.command()
-@click.argument("run")
-def report(run: str) -> None:
-    """Make the report page of a run anew.
-
-    RUN is a run's folder, or its name under runs/.
-    """
-    with plain_errors():
-        folder = RunFolder(run_path(run))
-        if not folder.summary.exists():
-            raise SettingsError(
-                run, ["has no summary.json yet: the run has not finished; `fedbucket run` goes on with it"]
-            )
-        write_report(folder)
-        click.echo(folder.report)
 
 
 @main.command()
@@ -176,16 +162,6 @@ def _across_clouds() -> Callable[..., tuple[RunFolder, dict[str, Any]]]:
         message = f"{error.name} is missing: pip install 'fedbucket[local,emulators]'"
         raise SettingsError("--emulators", [message]) from error
     return run_emulated
-
-
-def _parent_bucket(run: str, federation: str | None) -> tuple[Store, str]:
-    store = open_store(run) if "://" in run else RunFolder(run_path(run)).parent
-    found = list(store.folders())
-    if federation is None and len(found) > 1:
-        raise SettingsError(run, [f"holds the federations {', '.join(found)}: name one with --federation"])
-    if not found or (federation is not None and federation not in found):
-        raise SettingsError(run, [f"expected {federation or 'a federation'} in its parent bucket, found {found}"])
-    return store, federation or found[0]
 
 
 def _results(folder: RunFolder, summary: dict[str, Any]) -> str:

@@ -1,4 +1,4 @@
-"""What the commands share: plain words for mistakes, and the way to a run's folder."""
+"""What the commands share: plain words for mistakes, and the way to a run's folder or a parent bucket."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -7,6 +7,8 @@ from pathlib import Path
 import click
 
 from exchange.errors import FedbucketError, SettingsError
+from exchange.stores import PrunableStore, open_store
+from fedbucket.local.folder import RunFolder
 
 _INTERRUPTED = 130  # what a shell gives a program that Ctrl-C ended
 
@@ -29,3 +31,18 @@ def run_path(run: str) -> Path:
         if (path / "buckets").is_dir():
             return path.resolve()
     raise SettingsError(run, ["expected a run's folder, or the name of one under runs/"])
+
+
+def parent_bucket(run: str, federation: str | None) -> tuple[PrunableStore, str]:
+    """Return the parent bucket of a run's folder, or at a URL, and the name of the federation that is meant.
+
+    Raises:
+        SettingsError: no such run, no such federation, or none named where the bucket holds several.
+    """
+    store = open_store(run) if "://" in run else RunFolder(run_path(run)).parent
+    found = list(store.folders())
+    if federation is None and len(found) > 1:
+        raise SettingsError(run, [f"holds the federations {', '.join(found)}: name one with --federation"])
+    if not found or (federation is not None and federation not in found):
+        raise SettingsError(run, [f"expected {federation or 'a federation'} in its parent bucket, found {found}"])
+    return store, federation or found[0]

@@ -183,6 +183,19 @@ def test_nothing_is_ever_pickled() -> None:
     assert outside((), PICKLES) == []
 
 
+def test_nothing_but_the_retention_command_removes_an_object() -> None:
+    """And the stores, which are asked to; conformance clears the prefix that it made by the SDKs."""
+    rooms = ("exchange/stores/", "fedbucket/retention.py", "tests/")
+    calls = [
+        f"{path.relative_to(ROOT)}:{node.lineno}"
+        for path in sources()
+        for node in ast.walk(ast.parse(path.read_bytes()))
+        if isinstance(node, ast.Attribute) and node.attr in {"remove", "_remove"}
+    ]
+    assert any(call.startswith("fedbucket/retention.py") for call in calls), "a parser that sees nothing passes all"
+    assert [call for call in calls if not call.startswith(rooms)] == []
+
+
 HEAVY = ["torch", "scipy", "sklearn", "dp_accounting", "jinja2", "google.cloud.storage", "azure.core", "boto3"]
 
 

@@ -6,6 +6,7 @@ Blocks marked `sh` are run, line by line, in a copy of the project; blocks marke
 
 import ast
 import json
+import logging
 import os
 import re
 import shutil
@@ -26,8 +27,9 @@ from aggregator.rounds import Parent, aggregate, record, start
 from client import rounds as client_rounds
 from client.privacy import ledger
 from client.privacy.plan import make_plan
-from exchange import keys, records, tensors
+from exchange import functions, keys, records, tensors
 from exchange.documents import Document, sha256
+from exchange.events import ObjectCreated
 from exchange.spec import ClientSettings, FederationSettings, ParentSettings
 from exchange.stores.file import FileStore
 from fedbucket.cli import main as fedbucket
@@ -38,6 +40,7 @@ ROOT = Path(__file__).parent.parent
 DOCUMENTS = sorted([*ROOT.glob("*.md"), *ROOT.glob("docs/**/*.md")])
 README = (ROOT / "README.md").read_text(encoding="utf-8")
 FORMAT = (ROOT / "docs" / "format.md").read_text(encoding="utf-8")
+OPERATIONS = (ROOT / "docs" / "operations.md").read_text(encoding="utf-8")
 SETTINGS = (ROOT / "docs" / "settings.md").read_text(encoding="utf-8")
 
 NOT_RUN = ("make test",)  # it would run this test
@@ -276,14 +279,17 @@ def test_the_examples_in_the_format_are_sound_to_the_byte(name: str) -> None:
 
 
 def test_the_examples_in_the_format_are_of_one_run() -> None:
-    settings, ticket, finished, receipt, cohort, summary = (
+    settings, ticket, finished, receipt, cohort, summary, pruned = (
         blocks(section(FORMAT, name), "json")[0][1].encode()
-        for name in ("Settings", "Ticket", "Finished", "Receipt", "Cohort", "Summary")
+        for name in ("Settings", "Ticket", "Finished", "Receipt", "Cohort", "Summary", "Pruned")
     )
     digests = {json.loads(content)["settings_sha256"] for content in (ticket, finished)}
     assert digests == {sha256(settings)}
     assert json.loads(receipt)["update"] in json.loads(cohort)["members"]
     assert json.loads(summary)["rejected"] == json.loads(cohort)["rejected"]
+    removed = {each["key"]: (each["size"], each["sha256"]) for each in json.loads(pruned)["removed"]}
+    members = {each["key"]: (each["size"], each["sha256"]) for each in json.loads(cohort)["members"]}
+    assert members.items() <= removed.items()
 
 
 def test_the_format_gives_every_rejection_code_and_no_other() -> None:
@@ -382,6 +388,27 @@ def _parent(bucket: FileStore) -> Parent:
 def _receipt(bucket: FileStore, settings: FederationSettings, client: str, round_: int = 0) -> records.Receipt:
     key = str(keys.Receipt(settings.name, round_, client))
     return records.Receipt.from_bytes(bucket.read(key), key)
+
+
+# --- docs/operations.md ---------------------------------------------------------------------------------------------
+
+
+def test_the_operations_name_every_field_of_a_log_line_and_no_other(caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level(logging.INFO)
+    caplog.handler.setFormatter(functions.JsonLines())
+    withdrawal = ObjectCreated("parent", "readmission/updates/hospital-a/000007.withdrawn.json", "an event")
+    functions.on_object("gs", lambda: [withdrawal], lambda: functions.Side(None, "gs://parent", _log_error, print))
+    written = {name for line in caplog.text.splitlines() for name in json.loads(line)}
+    rows = table(section(OPERATIONS, "To watch"))
+    assert {name for row in rows for name in re.findall(r"\w+", row)} == written
+    assert all(f"`{step}`" in rows["step"][0] for step in [*functions.STEPS.values(), "sweep"])
+
+
+def _log_error(_: ObjectCreated) -> None:
+    try:
+        raise ValueError("an example")
+    except ValueError:
+        functions.log.exception("an example")
 
 
 # --- docs/settings.md -----------------------------------------------------------------------------------------------

@@ -12,9 +12,9 @@ from exchange.errors import AlreadyExists, DifferentContent, NotFound, SettingsE
 from exchange.spec import AzureInGoogle, GoogleInAzure, Identity
 from exchange.stores.file import FileStore
 from exchange.stores.memory import MemoryStore
-from exchange.stores.protocol import READ_LIMIT, ObjectInfo, Store, Writer, is_key
+from exchange.stores.protocol import READ_LIMIT, ObjectInfo, PrunableStore, Store, Writer, is_key
 
-__all__ = ["READ_LIMIT", "ObjectInfo", "Store", "Writer", "exists", "is_key", "open_store", "put"]
+__all__ = ["READ_LIMIT", "ObjectInfo", "PrunableStore", "Store", "Writer", "exists", "is_key", "open_store", "put"]
 
 _EXPECTED = (
     "file:///folder, memory://name, gs://bucket[/prefix], az://account/container[/prefix] or s3://bucket[/prefix]"
@@ -24,7 +24,7 @@ _CLOUD = re.compile(rf"(gs|az|s3)://({_NAME}(?:/{_NAME})*)/?", re.ASCII)
 _Identity = TypeVar("_Identity", bound=Identity)
 
 
-def open_store(url: str, identities: Sequence[Identity] = ()) -> Store:
+def open_store(url: str, identities: Sequence[Identity] = ()) -> PrunableStore:
     """Return the bucket at `url`; raises SettingsError for a URL of no known kind.
 
     `file:///folder`, `memory://name` (the same bucket for the same URL, in this process), `gs://bucket`,
@@ -49,7 +49,7 @@ def open_store(url: str, identities: Sequence[Identity] = ()) -> Store:
         raise SettingsError("store", [f"{url!r}: {error.name} is missing: pip install 'fedbucket[{extra}]'"]) from error
 
 
-def _open_cloud(url: str, scheme: str, path: str, identities: Sequence[Identity]) -> Store:
+def _open_cloud(url: str, scheme: str, path: str, identities: Sequence[Identity]) -> PrunableStore:
     # Imported here: an SDK is a good part of a function's cold start, and is installed only where it is needed.
     bucket, _, prefix = path.partition("/")
     if scheme == "gs":

@@ -115,6 +115,9 @@ class AzureStore(CloudStore):
         entries = [_entry(item, clock.now) for item in found if not isinstance(item, BlobPrefix)]
         return Page(entries, [item.name for item in found if isinstance(item, BlobPrefix)], pages.continuation_token)
 
+    def _remove(self, name: str) -> None:
+        self._container.delete_blob(name)
+
     def _upload(self, name: str, size: int, mark: str) -> Upload:
         return _Blocks(self._container.get_blob_client(name), mark)
 

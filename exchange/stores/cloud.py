@@ -73,6 +73,9 @@ class CloudStore(ABC):
     def _page(self, prefix: str, delimiter: str, token: str | None) -> Page: ...
 
     @abstractmethod
+    def _remove(self, name: str) -> object: ...
+
+    @abstractmethod
     def _upload(self, name: str, size: int, mark: str) -> Upload: ...
 
     def create(self, key: str, data: bytes) -> str:
@@ -123,6 +126,10 @@ class CloudStore(ABC):
         for name in sorted(filter(is_key, names)):
             if next(self._listed(f"{name}/"), None):
                 yield name
+
+    def remove(self, key: str) -> None:
+        with suppress(NotFound):  # also by us, where the answer was lost
+            self._ask(key, partial(self._remove, self._name(key)))
 
     def _listed(self, prefix: str) -> Iterator[ObjectInfo]:
         for page in self._pages(self._root + prefix, ""):

@@ -9,7 +9,7 @@ import os
 import time
 import uuid
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from io import FileIO
 from pathlib import Path
 from typing import BinaryIO
@@ -83,6 +83,11 @@ class FileStore:
         for folder in sorted(self.root.glob("*/")):
             if any(self._keys(folder)):
                 yield folder.name
+
+    def remove(self, key: str) -> None:
+        with suppress(FileNotFoundError, NotADirectoryError, IsADirectoryError):
+            self._path(key).unlink()
+            _make_names_durable(self._path(key).parent)
 
     def _keys(self, folder: Path) -> Iterator[str]:
         for path in folder.rglob("*"):

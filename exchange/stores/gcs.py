@@ -93,6 +93,9 @@ class GcsStore(CloudStore):
         entries = [self._entry(blob) for blob in next(listing.pages, ())]
         return Page(entries, sorted(listing.prefixes), listing.next_page_token)
 
+    def _remove(self, name: str) -> None:
+        self._bucket.blob(name).delete(**_ONCE)
+
     def _upload(self, name: str, size: int, mark: str) -> Upload:
         blob = self._bucket.blob(name)
         blob.metadata = {"mark": mark}

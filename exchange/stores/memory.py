@@ -76,6 +76,10 @@ class MemoryStore:
             names = {key.partition("/")[0] for key in self._objects if "/" in key and is_key(key)}
         yield from sorted(names)
 
+    def remove(self, key: str) -> None:
+        with self._lock:
+            self._objects.pop(check_key(key), None)
+
     def _put(self, key: str, data: bytes) -> str:
         self._versions += 1
         self._objects[key] = _Object(bytes(data), str(self._versions), self._clock())

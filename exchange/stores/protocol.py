@@ -1,8 +1,9 @@
 """What a bucket must do for us, and no more.
 
-Every key is written once. There is no overwrite and no delete; "already there" is an answer, not a fault. A key is one
-or more names of letters, digits, `.`, `_` and `-`, joined by `/`; no name begins with a dot. What stands in a bucket
-under any other name (a console's folder markers, a file manager's notes) is none of ours and is not listed.
+Every key is written once. There is no overwrite, and for those who are handed a `Store` no removal; "already there" is
+an answer, not a fault. A key is one or more names of letters, digits, `.`, `_` and `-`, joined by `/`; no name begins
+with a dot. What stands in a bucket under any other name (a console's folder markers, a file manager's notes) is none of
+ours and is not listed.
 """
 
 import re
@@ -95,6 +96,13 @@ class Store(Protocol):
 
     def folders(self) -> Iterator[str]:
         """Yield, sorted, the first names of all keys that have more than one: here, the federations in a bucket."""
+
+
+class PrunableStore(Store, Protocol):
+    """A bucket from which the retention command may remove; no handler is ever handed one."""
+
+    def remove(self, key: str) -> None:
+        """Remove the object; that it is not there, or no longer, is as good."""
 
 
 def is_key(text: str) -> bool:

@@ -89,6 +89,9 @@ class S3Store(CloudStore):
         folders = [item["Prefix"] for item in answer.get("CommonPrefixes", [])]
         return Page(entries, folders, answer.get("NextContinuationToken"))
 
+    def _remove(self, name: str) -> None:
+        self._client.delete_object(Bucket=self._bucket, Key=name)
+
     def _upload(self, name: str, size: int, mark: str) -> Upload:
         return _Multipart(self._client, {"Bucket": self._bucket, "Key": name}, mark)
 

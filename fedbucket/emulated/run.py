@@ -29,7 +29,7 @@ from fedbucket.local.journal import read_rounds
 from fedbucket.local.pool import Pool
 from fedbucket.local.progress import Progress
 from fedbucket.local.results import write_results
-from fedbucket.local.run import given_model
+from fedbucket.starting import given_model
 
 _PATIENCE = 300.0  # seconds without any new object in the parent bucket, after which something must be wrong
 _MARK = ".emulated"  # by which a folder is known for one from which a run may be removed

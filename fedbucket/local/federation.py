@@ -17,9 +17,8 @@ from typing import TYPE_CHECKING
 
 from aggregator import rounds as parent_rounds
 from aggregator.rounds import Parent
-from client.privacy.floor import noise_in_words, refuse_unreachable_tolerance
 from client.privacy.ledger import Ledger
-from exchange import keys, tensors
+from exchange import keys
 from exchange.errors import DifferentContent, FedbucketError, LedgerError, RunStopped
 from exchange.events import ObjectCreated
 from exchange.public import newest_model
@@ -32,6 +31,7 @@ from fedbucket.local.journal import Journal
 from fedbucket.local.notifying import NotifyingStore
 from fedbucket.local.pool import Pool
 from fedbucket.local.progress import Progress
+from fedbucket.starting import noise_of
 
 if TYPE_CHECKING:
     from fedbucket.local.workers import Outcome
@@ -93,7 +93,8 @@ class LocalFederation:
         try:
             if newest_model(self._store, settings.name) is None:
                 model = init or self._pool.call("first_model")
-                self._say_noise(model)
+                if sentence := noise_of(settings, model):
+                    self._progress.note(sentence)
                 open_accounts(self._clients, self._run.state)
                 parent_rounds.start(self._store, settings, model)
             else:
@@ -105,13 +106,6 @@ class LocalFederation:
                 f"{self._run.path} holds a run with other settings or another first model than these "
                 f"(settings: SHA-256 {settings.sha256}); take another folder with --out, or remove that one"
             ) from error
-
-    def _say_noise(self, model: bytes) -> None:
-        """Say how loud the noise will be, before any budget is spent on it."""
-        weights = tensors.load(model)
-        refuse_unreachable_tolerance(self._settings, weights)
-        if sentence := noise_in_words(self._settings, tensors.count_floating(weights)):
-            self._progress.note(sentence)
 
     def _deliver(self, delivery: Delivery[ObjectCreated]) -> None:
         event = delivery.event

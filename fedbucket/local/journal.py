@@ -1,6 +1,7 @@
 """`rounds.jsonl`: what each round did and how long it took; a log, where the buckets are the truth."""
 
 import json
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -64,30 +65,43 @@ class Journal:
         summary = read_summary(self.store, self.settings.name, round_)
         if summary is None:
             raise AssertionError(f"round {round_} has a model and no summary")
-        spans = sorted(self._spans.pop(round_, []), key=lambda span: span[2])
-        return {
-            "round": round_,
-            "void": summary.void_rounds > 0,
-            "cohort": list(summary.averaged),
-            "absent": list(summary.absent),
-            "withdrawn": list(summary.withdrawn),
-            "rejected": dict(summary.rejected),
-            "accuracy": metrics.get("accuracy"),
-            "metrics": metrics,
-            "shared_metrics": summary.client_metrics,
-            "norms": summary.norms,
-            "relative_change": summary.relative_change,
-            "bytes": self._bytes(round_, summary),
-            "seconds": _seconds(spans),
-            "spans": spans,
-        }
+        return round_line(summary, metrics, self._bytes(round_, summary), self._spans.pop(round_, []))
 
     def _bytes(self, round_: int, summary: Summary) -> dict[str, int]:
         name = self.settings.name
         model = self.store.stat(str(keys.Model(name, round_))).size
         updates = [client for client in self.settings.roster if client not in {*summary.absent, *summary.withdrawn}]
         sizes = [info.size for client in updates for info in self.store.list(str(keys.Update(name, client, round_)))]
-        return {"model_down": model * len(sizes), "updates_up": sum(sizes)}
+        return moved(model, sizes)
+
+
+def round_line(
+    summary: Summary, metrics: Metrics, bytes_moved: dict[str, int], spans: Sequence[Span]
+) -> dict[str, Any]:
+    """Return what rounds.jsonl says of a round."""
+    spans = sorted(spans, key=lambda span: span[2])
+    return {
+        "round": summary.round,
+        "void": summary.void_rounds > 0,
+        "cohort": list(summary.averaged),
+        "absent": list(summary.absent),
+        "withdrawn": list(summary.withdrawn),
+        "rejected": dict(summary.rejected),
+        "accuracy": metrics.get("accuracy"),
+        "metrics": metrics,
+        "shared_metrics": summary.client_metrics,
+        "shared_mean": summary.metrics,
+        "norms": summary.norms,
+        "relative_change": summary.relative_change,
+        "bytes": bytes_moved,
+        "seconds": _seconds(spans),
+        "spans": spans,
+    }
+
+
+def moved(model: int, updates: Sequence[int]) -> dict[str, int]:
+    """Return the bytes of a round, given those of its model and of each update: who uploads has downloaded."""
+    return {"model_down": model * len(updates), "updates_up": sum(updates)}
 
 
 def read_rounds(path: Path) -> list[dict[str, Any]]:

@@ -3,16 +3,14 @@
 from pathlib import Path
 from typing import Any, TextIO
 
-from exchange import tensors
-from exchange.errors import InvalidTensorFile, RunStopped
 from exchange.events import ObjectCreated
-from exchange.spec import FederationSettings
 from fedbucket.local.delivery import Chaos, Queue
 from fedbucket.local.federation import LocalFederation
 from fedbucket.local.folder import RunFolder, read_folder
 from fedbucket.local.pool import Pool
 from fedbucket.local.progress import Progress
 from fedbucket.local.results import write_results
+from fedbucket.starting import given_model
 
 
 def run_federation(
@@ -36,6 +34,7 @@ def run_federation(
 
     Raises:
         SettingsError: the settings are not sound.
+        InvalidTensorFile: `init` is no weight file.
         RunStopped: a person must act before the run can go on.
     """
     folder = read_folder(federation)
@@ -48,11 +47,3 @@ def run_federation(
         given = given_model(init, settings) if init else None
         LocalFederation(folder, run, pool, queue, progress).go(given)
         return run, write_results(folder, run, pool, progress)
-
-
-def given_model(path: Path, settings: FederationSettings) -> bytes:
-    """Return the weights in a safetensors file as global model 0; raises RunStopped."""
-    try:
-        return tensors.dump(tensors.load(path.read_bytes()), {"federation": settings.name, "round": "0"})
-    except (OSError, InvalidTensorFile) as error:
-        raise RunStopped(f"{path}: expected a safetensors file to start from: {error}") from error

@@ -9,7 +9,7 @@ from typing import Any
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
 from fedbucket.report import findings, wording
-from fedbucket.report.charts import accuracy_chart, bytes_chart, clients_chart
+from fedbucket.report.charts import accuracy_chart, bytes_chart, clients_chart, shared_chart
 from fedbucket.report.facts import Round, Run, mapping, numbers, read
 from fedbucket.report.pledge import pledge
 from fedbucket.report.svg import Chart
@@ -41,6 +41,8 @@ class Line:
     averaged: str
     missing: list[tuple[str, str]]
     accuracy: str
+    shared: dict[str, str]
+    norms: str
     change: str
     moved: str
     seconds: str
@@ -62,6 +64,8 @@ def render(summary: Mapping[str, Any], rounds: Sequence[Mapping[str, Any]]) -> s
         findings=findings,
         pledge=pledge(run),
         accuracy=_accuracy(run),
+        shared=_shared(run),
+        shared_names=sorted({name for each in run.rounds for name in each.shared_mean}),
         clients=_clients(run),
         scores=scores,
         metric_names=sorted({name for values in scores.values() for name in values}),
@@ -82,6 +86,14 @@ def _accuracy(run: Run) -> Chart | None:
     return accuracy_chart(scored, run.void_rounds, run.alone_mean, run.pooled, findings.accuracy_reading(run))
 
 
+def _shared(run: Run) -> Chart | None:
+    """The clients' own measurements, where no common test set says more."""
+    scored = [(each.number, each.shared_mean.get("accuracy")) for each in run.rounds]
+    if run.federated is not None or all(accuracy is None for _, accuracy in scored):
+        return None
+    return shared_chart(scored, run.void_rounds, findings.shared_reading(run))
+
+
 def _clients(run: Run) -> Chart | None:
     if not run.alone or run.federated is None:
         return None
@@ -95,10 +107,7 @@ def _scores(run: Run) -> dict[str, dict[str, str]]:
     models |= {f"{client}, alone": {"accuracy": accuracy} for client, accuracy in sorted(run.alone.items())}
     models |= {f"{client}, alone": values for client, values in sorted(alone.items())}
     return {
-        model: {
-            name: wording.percent(value) if name == "accuracy" else wording.significant(value)
-            for name, value in numbers(values).items()
-        }
+        model: {name: _metric(name, value) for name, value in numbers(values).items()}
         for model, values in models.items()
         if numbers(values)
     }
@@ -149,10 +158,24 @@ def _line(each: Round, run: Run) -> Line:
         averaged=f"{len(each.cohort)}/{len(run.clients)}",
         missing=[(why, who) for why, who in (*missing, ("rejected", wording.some(reasons))) if who],
         accuracy=wording.percent(each.accuracy),
+        shared={name: _metric(name, value) for name, value in each.shared_mean.items()},
+        norms=_span(list(each.norms.values())),
         change=wording.change(each.relative_change),
         moved=wording.size(sum(each.bytes.values())) if each.bytes else wording.DASH,
         seconds=wording.duration(each.seconds),
     )
+
+
+def _metric(name: str, value: float) -> str:
+    return wording.percent(value) if name == "accuracy" else wording.significant(value)
+
+
+def _span(values: Sequence[float]) -> str:
+    """The smallest and the largest."""
+    if not values:
+        return wording.DASH
+    low, high = (wording.significant(value, 2) for value in (min(values), max(values)))
+    return low if low == high else f"{low}–{high}"
 
 
 def _facts(run: Run, summary: Mapping[str, Any]) -> list[tuple[str, str, str]]:

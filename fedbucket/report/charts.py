@@ -62,6 +62,25 @@ def accuracy_chart(scored: Scores, void: Sequence[int], alone: float | None, poo
     return Chart(canvas("Accuracy by round", said, height + 26, parts), left=48, right=120)
 
 
+def shared_chart(scored: Scores, void: Sequence[int], said: str) -> Chart:
+    """What clients measured of each global model on their own data, where they shared it."""
+    height = 220
+    known = [value for _, value in scored if value is not None]
+    shares, across = accuracy_range(known), Scale(scored[0][0], scored[-1][0])
+    parts = _void_bands(void, across, height)
+    parts += level_axis(shares, height, whole_percent(shares)) + round_axis(across, height, scored[0][0], scored[-1][0])
+    parts += _curve(scored, across, shares, height)
+    end = text(
+        tag("tspan", percent(known[-1]), class_="strong"),
+        " shared",
+        x="100%",
+        dx=10,
+        y=round(shares.down(known[-1], height) + 4, 1),
+        class_="label federated",
+    )
+    return Chart(canvas("Accuracy that clients shared, by round", said, height + 26, [*parts, end]), left=48, right=120)
+
+
 def _void_bands(void: Sequence[int], across: Scale, height: int) -> list[Markup]:
     width = 100 / max(1.0, across.high - across.low)
     bands = []

@@ -21,7 +21,10 @@ class Span:
 
 @dataclass(frozen=True)
 class Round:
-    """One line of `rounds.jsonl`. Accuracy is that of the model which this round made."""
+    """One line of `rounds.jsonl`.
+
+    Accuracy is that of the model which this round made; shared metrics are of the model from which it started.
+    """
 
     number: int
     void: bool
@@ -32,6 +35,8 @@ class Round:
     accuracy: float | None
     relative_change: float | None
     shared_metrics: Mapping[str, Mapping[str, Any]]
+    shared_mean: Mapping[str, float]
+    norms: Mapping[str, float]
     bytes: Mapping[str, float]
     seconds: float | None
     spans: tuple[Span, ...]
@@ -39,7 +44,11 @@ class Round:
 
 @dataclass(frozen=True)
 class Run:
-    """`summary.json` and all rounds. Accuracies are shares between 0 and 1, on one common test set."""
+    """`summary.json` and all rounds. Accuracies are shares between 0 and 1, on one common test set.
+
+    Attributes:
+        bucket_only: all this was read from the parent bucket, which holds no test set, baseline or private account.
+    """
 
     name: str
     planned_rounds: int | None
@@ -55,6 +64,7 @@ class Run:
     seconds: float | None
     finished: str | None
     data_split: str | None
+    bucket_only: bool
 
     @property
     def void_rounds(self) -> list[int]:
@@ -102,6 +112,7 @@ def read(summary: Mapping[str, Any], rounds: Iterable[Mapping[str, Any]]) -> Run
         seconds=number(summary.get("seconds")),
         finished=_text(mapping(summary.get("finished")).get("reason")),
         data_split=_text(summary.get("data_split")),
+        bucket_only=summary.get("source") == "parent bucket",
     )
 
 
@@ -117,6 +128,8 @@ def _round(index: int, line: Mapping[str, Any]) -> Round:
         accuracy=number(line.get("accuracy")),
         relative_change=number(line.get("relative_change")),
         shared_metrics={str(client): mapping(shared) for client, shared in mapping(line.get("shared_metrics")).items()},
+        shared_mean=numbers(line.get("shared_mean")),
+        norms=numbers(line.get("norms")),
         bytes=numbers(line.get("bytes")),
         seconds=number(mapping(line.get("seconds")).get("total")),
         spans=tuple(_spans(line.get("spans") or ())),

@@ -36,9 +36,8 @@ def headline(run: Run) -> Markup:
         what = "a model" if alone_in_it else "one model together"
         if not run.rounds:
             return Markup("{} will train {}. No round has closed yet.").format(who, what)
-        return Markup("{} trained {}. The run had no common test set, so there is no accuracy to report.").format(
-            who, what
-        )
+        trained = "trained" if run.finished else "is training" if alone_in_it else "are training"
+        return Markup("{} {} {}. {}").format(who, trained, what, _unscored(run))
     reaches = "reaches" if alone_in_it else "together reach"
     text = Markup("{} {} {}").format(who, reaches, _figure("federated", percent(run.federated)))
     if run.alone_mean is not None:
@@ -48,6 +47,16 @@ def headline(run: Run) -> Markup:
     if run.alone_mean is None and run.pooled is None:
         text += Markup(". No baseline was trained to compare it with")
     return text + Markup(".")
+
+
+def _unscored(run: Run) -> Markup:
+    scored = [(each.number, each.shared_mean["accuracy"]) for each in run.rounds if "accuracy" in each.shared_mean]
+    if not scored:
+        return Markup("The run had no common test set, so there is no accuracy to report.")
+    last, accuracy = scored[-1]
+    return Markup("On the clients’ own validation data model {} reaches {}; there was no common test set.").format(
+        last, _figure("federated", percent(accuracy))
+    )
 
 
 def _against_alone(run: Run, alone_in_it: bool) -> Markup:
@@ -188,9 +197,19 @@ def no_accuracy(run: Run) -> str:
     """Why there is no curve."""
     if not run.rounds:
         return "There is no accuracy by round: no round has closed."
-    shared = any(any(each.shared_metrics.values()) for each in run.rounds)
-    elsewhere = " What clients measured on their own data and shared is in rounds.jsonl." if shared else ""
-    return f"There is no accuracy by round: the run had no common test set, so no model was scored.{elsewhere}"
+    return "There is no accuracy by round: the run had no common test set, so no model was scored."
+
+
+def shared_reading(run: Run) -> str:
+    """What the clients' own measurements say, and what they are."""
+    scored = [(each.number, each.shared_mean["accuracy"]) for each in run.rounds if "accuracy" in each.shared_mean]
+    (first, start), (last, end) = scored[0], scored[-1]
+    text = f"What clients measured goes from {percent(start)} for model {first} to {percent(end)} for model {last}"
+    if first == last:
+        text = f"Clients measured {percent(end)} for model {last}"
+    return f"{text}: the mean over those who shared it, weighted by their declared examples." + _void_note(
+        run.void_rounds
+    )
 
 
 def no_baseline(run: Run) -> str:

@@ -137,6 +137,8 @@ def _account(client: str, spent: float, budget: float | None, delta: float) -> A
 def _summary(run: Run, accounts: list[Account]) -> str:
     """One sentence over all ledgers."""
     if not accounts:
+        if run.bucket_only:
+            return "What each client has spent is in its own ledger: the parent's bucket does not hold it."
         return "No client's account was recorded in this run."
     order = sorted(accounts, key=lambda account: float(account.spent))
     low, high = (epsilon(float(each.spent), run.privacy, float(each.delta)) for each in (order[0], order[-1]))

@@ -4,7 +4,9 @@ import pytest
 
 from aggregator.inspection import status, verify
 from exchange import keys
+from exchange.documents import sha256
 from exchange.errors import NotFound
+from exchange.records import Pruned, RemovedUpdate, StoredUpdate
 from tests.support.arithmetic import FIRST, trained, update_file
 from tests.support.buckets import Bucket, contents
 from tests.support.federation import Federation
@@ -167,6 +169,76 @@ def copied(federation: Federation, without: str | None = None) -> Bucket:
         if key != without:
             copy.create(key, data)
     return copy
+
+
+# Verify, after the retention command.
+
+
+def pruned(federation: Federation, round_: int, *members: StoredUpdate) -> Federation:
+    """Write down that those updates of a round were removed; remove nothing."""
+    removed = tuple(RemovedUpdate(key=each.key, size=each.size, sha256=each.sha256) for each in members)
+    record = Pruned(federation="orchard", round=round_, removed=removed)
+    federation.parent_bucket.create(str(keys.Pruned("orchard", round_)), record.to_bytes())
+    return federation
+
+
+def test_a_round_whose_updates_were_removed_on_record_is_pruned_and_the_others_are_looked_at():
+    federation = Federation().run()
+    members = federation.cohort(1).members
+    pruned(federation, 1, *members)
+    for member in members:
+        federation.parent_bucket.remove(member.key)
+    found = list(verify(federation.parent_bucket, "orchard"))
+    assert [verdict.verdict for verdict in found] == ["good", "pruned", "good"]
+    assert found[1].detail.startswith("3 of 3 updates were removed, as orchard/rounds/000001/pruned.json says")
+    assert sha256(federation.models[2]) in found[1].detail
+
+
+def test_a_round_of_which_one_update_is_removed_so_far_is_pruned():
+    federation = Federation().run()
+    members = federation.cohort(1).members
+    federation.parent_bucket.remove(members[1].key)
+    assert verdicts(pruned(federation, 1, *members)) == ["good", "pruned", "good"]
+
+
+def test_a_round_of_which_nothing_is_removed_yet_is_computed_anew():
+    federation = Federation().run()
+    assert verdicts(pruned(federation, 1, *federation.cohort(1).members)) == ["good", "good", "good"]
+
+
+def test_an_update_that_is_missing_and_not_on_record_is_bad():
+    federation = Federation().run()
+    members = federation.cohort(1).members
+    federation.parent_bucket.remove(members[1].key)
+    assert verdicts(federation) == ["good", "bad", "good"]
+    assert verdicts(pruned(federation, 1, members[0], members[2])) == ["good", "bad", "good"]
+
+
+@pytest.mark.parametrize("change", [{"sha256": "0" * 64}, {"size": 1}], ids=["digest", "size"])
+def test_a_record_of_something_else_than_what_was_averaged_is_bad(change: dict[str, object]):
+    federation = Federation().run()
+    members = federation.cohort(1).members
+    federation.parent_bucket.remove(members[1].key)
+    assert verdicts(pruned(federation, 1, members[1].model_copy(update=change))) == ["good", "bad", "good"]
+
+
+def test_an_update_that_was_changed_beside_one_that_was_removed_is_bad():
+    federation = Federation().run()
+    members = federation.cohort(1).members
+    federation.parent_bucket.remove(members[0].key)
+    pruned(federation, 1, members[0])
+    assert verdicts(federation) == ["good", "pruned", "good"]
+    assert verdicts(tampered(federation, members[2].key)) == ["good", "bad", "good"]
+
+
+def test_a_record_that_is_not_sound_is_bad():
+    federation = Federation().run()
+    federation.parent_bucket.remove(federation.cohort(1).members[0].key)
+    federation.parent_bucket.create("orchard/rounds/000001/pruned.json", b"{}")
+    assert verdicts(federation) == ["good", "bad", "good"]
+
+
+# Verify, after a copy.
 
 
 def test_a_bucket_that_was_copied_is_good_though_its_versions_are_new():

@@ -11,7 +11,9 @@ from pathlib import Path
 import pytest
 
 from exchange import tensors
+from exchange.stores.file import FileStore
 from fedbucket import load
+from tests.support.buckets import contents
 
 ROUNDS = 4
 
@@ -92,6 +94,25 @@ def test_status_verify_and_report_of_a_finished_run(finished: Path) -> None:
     (finished / "runs" / "clinic" / "report.html").unlink()
     fedbucket("report", "runs/clinic", cwd=finished)
     assert (finished / "runs" / "clinic" / "report.html").exists()
+
+
+def test_the_bucket_of_a_run_tells_the_same_of_its_rounds_as_the_run(finished: Path) -> None:
+    bucket = (finished / "runs" / "clinic" / "buckets" / "parent").as_uri()
+    found = json.loads(fedbucket("report", bucket, "--json", cwd=finished).stdout)
+    here_only = dict.fromkeys(("accuracy", "metrics", "seconds", "spans"))
+    assert [line | here_only for line in found["rounds"]] == [
+        line | here_only for line in rounds_of(finished / "runs" / "clinic")
+    ]
+    summary = json.loads((finished / "runs" / "clinic" / "summary.json").read_text())
+    told = {"rounds", "planned_rounds", "clients", "settings_sha256", "model_sha256", "finished", "seed"}
+    assert {name: found["summary"][name] for name in told} == {name: summary[name] for name in told}
+
+
+def test_a_federation_in_a_real_bucket_begins_with_the_same_bytes(finished: Path) -> None:
+    url = (finished / "begun").as_uri()
+    fedbucket("start", "clinic/federation.toml", "--parent", url, "--task", "clinic/task.py", cwd=finished)
+    run = contents(FileStore(finished / "runs" / "clinic" / "buckets" / "parent"))
+    assert contents(FileStore(finished / "begun")).items() <= run.items()
 
 
 def test_status_and_verify_take_the_url_of_a_parent_bucket(finished: Path, tmp_path: Path) -> None:
@@ -212,5 +233,16 @@ def test_settings_print_the_digest_that_clients_pin(finished: Path) -> None:
 
 
 def test_every_command_has_help(tmp_path: Path) -> None:
-    for command in ([], ["run"], ["status"], ["verify"], ["report"], ["new"], ["settings"], ["privacy", "calibrate"]):
+    for command in (
+        [],
+        ["run"],
+        ["status"],
+        ["verify"],
+        ["report"],
+        ["new"],
+        ["settings"],
+        ["start"],
+        ["prune"],
+        ["privacy", "calibrate"],
+    ):
         assert "Usage: " in fedbucket(*command, "--help", cwd=tmp_path).stdout

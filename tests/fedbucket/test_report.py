@@ -228,13 +228,13 @@ def test_the_table_says_who_was_missing_and_why() -> None:
     rows = {row[0]: row for row in page(private()).rows}
     assert rows["3"][1] == "9/10"
     assert rows["3"][-2:] == ["absent", "client-03"]
-    assert "".join(rows["9"][6:]) == "withdrawnclient-02;rejectedclient-05 (non-finite)"
+    assert "".join(rows["9"][7:]) == "withdrawnclient-02;rejectedclient-05 (non-finite)"
     assert rows["39"][1:4] == ["10/10", "93.1\N{NO-BREAK SPACE}%", "1.0\N{NO-BREAK SPACE}%"]
 
 
 def test_a_round_resumed_after_a_crash_has_no_time_and_the_page_says_why() -> None:
     shown = page(private())
-    assert {row[0]: row for row in shown.rows}["11"][5] == "—"
+    assert {row[0]: row for row in shown.rows}["11"][6] == "—"
     assert "resumed after a crash: round 11" in shown.text
 
 

@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 
-from exchange.stores import Store, open_store
+from exchange.stores import PrunableStore, open_store
 from exchange.stores.file import FileStore
 from exchange.stores.memory import MemoryStore
 from tests.exchange.stores.behind import behind
@@ -33,7 +33,7 @@ class Bucket:
         prefix: begins every key that a test makes; the bucket is empty there.
     """
 
-    store: Store
+    store: PrunableStore
     replace: Callable[[str, bytes], None]
     tick: Callable[[float], None] | None = None
     prefix: str = field(default_factory=lambda: f"contract-{uuid.uuid4().hex[:12]}")

@@ -15,7 +15,7 @@ from threading import Barrier
 import pytest
 
 from exchange.errors import AlreadyExists, DifferentContent, NotFound, ObjectTooLarge, StoreError, VersionMismatch
-from exchange.stores import ObjectInfo, Store, Writer, exists, put
+from exchange.stores import ObjectInfo, PrunableStore, Store, Writer, exists, put
 from tests.exchange.stores import other_process
 from tests.exchange.stores.backends import Bucket
 
@@ -383,15 +383,42 @@ def test_what_is_under_no_key_of_ours_is_not_listed(bucket: Bucket) -> None:
     assert [folder for folder in bucket.store.folders() if folder.startswith(bucket.prefix)] == [bucket.prefix]
 
 
+# Removal, by the retention command alone
+
+
+def test_what_was_removed_is_gone_and_nothing_else(bucket: Bucket) -> None:
+    for name in ("a/b", "a/bc", "a/b.json", "a/c/d"):
+        bucket.store.create(bucket.key(name), b"data")
+    bucket.store.remove(bucket.key("a/bc"))
+    bucket.store.remove(bucket.key("a/c/d"))
+    assert bucket.listed() == ["a/b", "a/b.json"]
+    assert_absent(bucket, "a/bc")
+    assert_absent(bucket, "a/c/d")
+
+
+def test_what_is_not_there_may_be_removed(bucket: Bucket) -> None:
+    bucket.store.create(bucket.key("folder/a"), b"data")
+    for name in ("absent", "folder", "folder/b", "folder/a/b"):
+        bucket.store.remove(bucket.key(name))
+    assert bucket.listed() == ["folder/a"]
+
+
+def test_a_bucket_of_which_all_was_removed_has_no_folder(bucket: Bucket) -> None:
+    bucket.store.create(bucket.key("a/b"), b"data")
+    bucket.store.remove(bucket.key("a/b"))
+    assert bucket.prefix not in bucket.store.folders()
+
+
 # Keys
 
 
-METHODS: dict[str, Callable[[Store, str], object]] = {
+METHODS: dict[str, Callable[[PrunableStore, str], object]] = {
     "create": lambda store, key: store.create(key, b"x"),
     "writer": lambda store, key: stream(store, key, b"x"),
     "read": lambda store, key: store.read(key),
     "stat": lambda store, key: store.stat(key),
     "read_into": lambda store, key: read_range(store, key, 0, 1),
+    "remove": lambda store, key: store.remove(key),
     "put": lambda store, key: put(store, key, b"x"),
     "exists": exists,
 }

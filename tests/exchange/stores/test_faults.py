@@ -10,7 +10,7 @@ from dataclasses import dataclass
 import pytest
 
 from exchange.errors import AlreadyExists, NotFound, StoreError, StoreUnavailable
-from exchange.stores import Store, Writer, open_store, parts, patience
+from exchange.stores import PrunableStore, Writer, open_store, parts, patience
 from exchange.stores.azure import AzureStore
 from exchange.stores.cloud import CloudStore
 from tests.exchange.stores.backends import BACKENDS
@@ -28,7 +28,7 @@ PAGED = ["a", "b/1", "b/2", "c/1"]
 class Line:
     """A store, the proxy through which it is reached, and bytes that take two parts."""
 
-    store: Store
+    store: PrunableStore
     proxy: Faulty
     data: bytes
 
@@ -94,6 +94,17 @@ def test_a_fault_at_any_request_of_a_creator_leaves_one_whole_object_and_its_cre
     assert line.succeed_with(fault, write, True) > 3
 
 
+@pytest.mark.parametrize("fault", [*STATUSES, *DROPS])
+def test_a_fault_at_a_removal_is_not_noticed(line: Line, fault: Fault) -> None:
+    """Also where the store has removed it and only the answer was lost."""
+    for key in PAGED:
+        line.store.create(key, b"data")
+    line.proxy.plan.append(fault)
+    line.store.remove("a")
+    assert not line.proxy.plan
+    assert [info.key for info in line.store.list("")] == PAGED[1:]
+
+
 @pytest.mark.parametrize("fault", [503, REFUSED, LOST])
 def test_a_fault_never_makes_somebody_elses_object_ours(line: Line, fault: Fault) -> None:
     line.store.create("a", b"theirs")
@@ -118,6 +129,7 @@ def test_a_store_that_does_not_answer_is_unavailable(line: Line, fault: Fault) -
         lambda: line.store.stat("a"),
         lambda: list(line.store.list("")),
         lambda: list(line.store.folders()),
+        lambda: line.store.remove("a"),
     ):
         with pytest.raises(StoreUnavailable, match="did not answer"):
             act()
