@@ -1,4 +1,4 @@
-"""How a cloud's store is asked: with timeouts, again after a while, and with nothing that an SDK says getting further."""
+"""How a cloud's store is asked: with timeouts, again after a while, and nothing that an SDK says gets any further."""
 
 import logging
 import random  # noqa: TID251 - an edge: see `patiently`

@@ -9,6 +9,7 @@ Of every object that is created or overwritten it prints the resource, one JSON 
 import json
 import logging
 import re
+from collections import Counter
 from functools import partial
 from http.server import ThreadingHTTPServer
 from io import BytesIO
@@ -25,6 +26,7 @@ PAGE = 1000  # objects of a listing, as in Cloud Storage
 _OBJECT = re.compile(r"(?:/storage/v1|/download/storage/v1)?/b/([^/]+)/o/(.+)")
 _UPLOAD = re.compile(r"/upload/storage/v1/b/([^/]+)/o")
 _LISTING = re.compile(r"(?:/storage/v1)?/b/([^/]+)/o")
+_SERVED = "/emulator/served"
 _Target = tuple[str, str, dict[str, str]]  # bucket, name, query
 
 
@@ -35,6 +37,7 @@ class Guard(RequestHandler):  # type: ignore[misc]
     rfile: BinaryIO
     wfile: BinaryIO
     lock: ClassVar = Lock()
+    served: ClassVar = Counter[str]()  # requests, and bytes of bodies in and of answers out: GET /emulator/served
     sessions: ClassVar[dict[str, _Target]] = {}  # a resumable upload is held to the conditions it began with
 
     def do_GET(self) -> None:
@@ -67,12 +70,16 @@ class Guard(RequestHandler):  # type: ignore[misc]
         finally:
             self.rfile, self.wfile = connection
         self.wfile.write(answer.getvalue())
+        with self.lock:
+            self.served.update({"requests": 1, "bytes_in": length, "bytes_out": len(answer.getvalue())})
 
     def _answer(self, serve: Any, body: bytes) -> None:
         url = urlsplit(self.path)
         query = dict(parse_qsl(url.query))
         session = query.get("upload_id", "")
-        if self.command == "GET" and (match := _LISTING.fullmatch(url.path)):
+        if url.path == _SERVED:
+            self._say(200, dict(self.served))
+        elif self.command == "GET" and (match := _LISTING.fullmatch(url.path)):
             self._list(match[1], query)
         elif self.command == "DELETE" and session:
             self.storage.resumable.pop(session, None)
