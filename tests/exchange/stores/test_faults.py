@@ -169,7 +169,11 @@ def test_bytes_of_another_range_are_refused(line: Line) -> None:
 @pytest.mark.parametrize("status", [400, 401, 403])
 def test_a_refusal_is_an_error_that_says_what_to_look_at(line: Line, status: int) -> None:
     line.proxy.always = status
-    for act in (lambda: line.store.create("a", b"data"), lambda: line.store.stat("a")):
+    for act in (
+        lambda: line.store.create("a", b"data"),
+        lambda: line.store.stat("a"),
+        lambda: read_range(line.store, "a", 0, 1),
+    ):
         with pytest.raises(StoreError, match=str(status)) as caught:
             act()
         assert type(caught.value) is StoreError
