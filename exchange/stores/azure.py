@@ -64,7 +64,9 @@ class AzureStore(CloudStore):
         if not isinstance(error, HttpResponseError):
             dropped = isinstance(error, ServiceRequestError | ServiceResponseError | HTTPError | OSError)
             return Fault(0 if dropped else 400, type(error).__name__)
-        code = getattr(error, "error_code", None) or type(error).__name__
+        response: Any = error.response
+        told = response.headers.get("x-ms-error-code") if response else None
+        code = getattr(error, "error_code", None) or told or type(error).__name__
         if code == "InvalidBlockList":  # a commit or a put of another writer has thrown our blocks away
             return Fault(404, code)
         status = 401 if isinstance(error, ClientAuthenticationError) else error.status_code

@@ -1,4 +1,4 @@
-"""How a cloud's store is asked: with timeouts, again after a while, and nothing that an SDK says gets any further."""
+"""How a cloud's store is asked: with timeouts, again after a while, and without letting out what an SDK says."""
 
 import logging
 import random  # noqa: TID251 - an edge: see `patiently`

@@ -1,8 +1,11 @@
 """`az://`: what is Azure's alone. A stream of more than 64 MiB goes up as blocks; here, every stream does."""
 
+import os
 from collections.abc import Iterator
+from datetime import UTC, datetime, timedelta
 
 import pytest
+from azure.storage.blob import AccountSasPermissions, ResourceTypes, generate_account_sas
 
 from exchange.errors import AlreadyExists
 from exchange.spec import GoogleInAzure
@@ -79,6 +82,18 @@ def test_a_connection_string_is_used_for_its_own_account_only(monkeypatch: pytes
         assert isinstance(store, AzureStore)
         hosts[account] = store._container.primary_hostname
     assert hosts == {"mine": "mine.blob.core.chinacloudapi.cn", "theirs": "theirs.blob.core.windows.net"}
+
+
+def test_a_signature_in_the_connection_string_opens_a_bucket(bucket: Bucket, monkeypatch: pytest.MonkeyPatch) -> None:
+    known = dict(part.partition("=")[::2] for part in os.environ["AZURE_STORAGE_CONNECTION_STRING"].split(";"))
+    everything = AccountSasPermissions(read=True, write=True, create=True, add=True, list=True)
+    kinds, until = ResourceTypes(container=True, object=True), datetime.now(UTC) + timedelta(days=1)
+    signature = generate_account_sas(known["AccountName"], known["AccountKey"], kinds, everything, until)
+    text = f"AccountName={known['AccountName']};BlobEndpoint={known['BlobEndpoint']};SharedAccessSignature={signature}"
+    monkeypatch.setenv("AZURE_STORAGE_CONNECTION_STRING", text)
+    signed = open_store(bucket.store.url)
+    signed.create(bucket.key("a"), b"data")
+    assert signed.read(bucket.key("a")) == b"data"
 
 
 def test_an_identity_is_used_instead_of_a_connection_strings_key_but_at_its_endpoint(

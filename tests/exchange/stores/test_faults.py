@@ -181,7 +181,11 @@ def test_bytes_of_another_range_are_refused(line: Line) -> None:
 @pytest.mark.parametrize("status", [400, 401, 403])
 def test_a_refusal_is_an_error_that_says_what_to_look_at(line: Line, status: int) -> None:
     line.proxy.always = status
-    for act in (lambda: line.store.create("a", b"data"), lambda: line.store.stat("a")):
+    for act in (
+        lambda: line.store.create("a", b"data"),
+        lambda: line.store.stat("a"),
+        lambda: read_range(line.store, "a", 0, 1),
+    ):
         with pytest.raises(StoreError, match=str(status)) as caught:
             act()
         assert type(caught.value) is StoreError
@@ -204,7 +208,9 @@ def test_no_secret_is_in_an_error(url: str, monkeypatch: pytest.MonkeyPatch) -> 
     monkeypatch.setattr(patience, "PAUSES", ())
     for name, value in SECRETS.items():
         monkeypatch.setenv(name, value)
-    with pytest.raises(StoreUnavailable) as caught:
-        open_store(url).stat("a")
-    assert "hush" not in "".join(traceback.format_exception(caught.value))
-    assert caught.value.__context__ is None
+    store = open_store(url)
+    for act in (lambda: store.stat("a"), lambda: read_range(store, "a", 0, 3)):
+        with pytest.raises(StoreUnavailable) as caught:
+            act()
+        assert "hush" not in "".join(traceback.format_exception(caught.value))
+        assert caught.value.__context__ is None
