@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from exchange import keys, tensors
 from exchange.blocks import open_weights
-from exchange.errors import AlreadyExists, InvalidTensorFile, RoundClosed, StoreUnavailable, TrainingPaused
+from exchange.errors import AlreadyExists, InvalidTensorFile, RoundClosed, StoreError, TrainingPaused
 from exchange.stores import Store
 
 log = logging.getLogger(__name__)
@@ -153,7 +153,7 @@ class Checkpoints:
             return
         try:
             self._save(now)
-        except StoreUnavailable as error:
+        except StoreError as error:
             if stop:
                 raise
             log.warning("training goes on unsaved: %s", error)
@@ -171,6 +171,11 @@ class Checkpoints:
         data = tensors.dump(arrays, self._training | {_PLACE: json.dumps(place)})
         while True:
             number = max((key.number for key in self._listed()), default=-1) + 1
+            if number > keys.MAX_NUMBER:
+                raise StoreError(
+                    f"round {self._round} of {self._federation}: {number} checkpoints, and no number is left; "
+                    "a longer time_limit makes fewer"
+                )
             try:
                 self._state.create(str(keys.Checkpoint(self._federation, self._round, number)), data)
                 return

@@ -29,6 +29,7 @@ from dataclasses import dataclass
 IDENTIFIER = r"[a-z0-9](?:[a-z0-9-]{0,61}[a-z0-9])?"
 FEDERATION = rf"(?!ledger(?:/|\Z)){IDENTIFIER}"  # or else a ledger's entry could be mistaken for a federation's object
 MAX_ROUND = 999_999
+MAX_NUMBER = 9999  # of attempts and checkpoints
 LEDGERS = "ledger/"
 
 

@@ -4,7 +4,8 @@ import sys
 import tempfile
 from pathlib import Path
 
-import client.learn  # noqa: F401 - a warm start: on a busy machine loading torch alone takes longer than five seconds
+import torch
+
 from client import rounds
 from client.deployment import deployed
 from exchange import keys
@@ -15,6 +16,8 @@ from exchange.spec import read_client
 PAUSED = 75  # its exit status if it is to be invoked again
 
 if __name__ == "__main__":
+    # A warm start: on a busy machine five seconds do not suffice to load torch, and what a first step loads besides.
+    torch.optim.SGD([torch.zeros(1, requires_grad=True)], 0.1).step()
     toml = Path(sys.argv[1])
     with tempfile.TemporaryDirectory() as data:
         own = deployed(read_client(toml), toml.parent, Path(data))

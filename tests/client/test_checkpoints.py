@@ -3,6 +3,7 @@ where it is not."""
 
 import json
 from collections.abc import Callable, Iterator
+from contextlib import nullcontext
 from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
@@ -19,7 +20,7 @@ from client.privacy.plan import Plan, make_plan
 from client.training import _batches
 from client.update import Learned
 from exchange import keys, tensors
-from exchange.errors import RoundClosed, StoreUnavailable, TrainingPaused
+from exchange.errors import RoundClosed, StoreError, StoreUnavailable, TrainingPaused
 from exchange.events import ObjectCreated
 from exchange.spec import FederationSettings
 from exchange.stores import Store
@@ -367,6 +368,18 @@ def test_a_checkpoint_that_cannot_be_kept_does_not_end_training(tmp_path: Path, 
     assert packed(case.learn(case.saves(Pace(Steps(), save_every=2)))) == whole
     assert crash.crashed
     assert "training goes on unsaved" in caplog.text
+
+
+@pytest.mark.parametrize(
+    ("pace", "expected"), [({"save_every": 0}, None), ({"stop_after": 0}, "no number is left; a longer time_limit")]
+)
+def test_after_the_last_number_nothing_more_is_saved(pace: dict[str, float], expected: str | None):
+    state = MemoryStore(lambda: 0.0)
+    state.create(str(keys.Checkpoint("orchard", 0, 9999)), b"")
+    saves = Checkpoints(state, "orchard", 0, {}, Pace(Steps(), **pace), 0.0, lambda: True)
+    with pytest.raises(StoreError, match=expected) if expected else nullcontext():
+        saves.passed(lambda: Checkpoint({}, {}))
+    assert len(contents(state)) == 1
 
 
 def test_a_function_whose_last_checkpoint_cannot_be_kept_says_so(tmp_path: Path):
