@@ -32,7 +32,7 @@ class Participation:
     def __init__(self, client: Client, alone: bool) -> None:
         self._client = replace(client, learn=_announced(client.learn))
         self._alone = alone
-        self._waiting = list(client.settings.agreement)
+        self._waiting = {agreement.federation: agreement for agreement in client.settings.agreement}
         self._failed: set[str] = set()
         self._refused: set[str] = set()
         self._said: set[str] = set()
@@ -53,16 +53,15 @@ class Participation:
     def look(self) -> bool:
         """Do in each federation what is to be done now; return whether nothing failed."""
         well = True
-        for agreement in list(self._waiting):
-            name = agreement.federation
+        for name, agreement in list(self._waiting.items()):
             try:
                 if self._take_part(agreement):
-                    self._waiting.remove(agreement)
+                    del self._waiting[name]
             except _PERMANENT as error:
                 log.error(
                     "%s: %s\n%s: it is left alone from now on; start again once that is mended", name, error, name
                 )
-                self._waiting.remove(agreement)
+                del self._waiting[name]
                 self._refused.add(name)
                 well = False
             except StoreUnavailable as error:
