@@ -30,10 +30,11 @@ output "event_filters" {
 }
 
 output "log_patterns" {
-  description = "Regular expressions (RE2) for what functions log that somebody should hear of; `handler` is of an error that a handler raised."
+  description = "Regular expressions (RE2) for what functions log that somebody should hear of: `rejected` and `late` the parent's, `left_out`, `budget` and `refused` a client's."
   value = {
     rejected = ": rejected, [a-z-]+: "
     late     = ": round [0-9]+ is past its deadline"
+    left_out = ": round [0-9]+ ended for [a-z0-9-]+: "
     budget   = "BudgetExceeded: "
     refused  = "ConsentRefused: "
   }
