@@ -50,8 +50,8 @@ variable "parents" {
   }))
   default = {}
   validation {
-    condition     = alltrue([for each in var.parents : length(each.federations) >= 1 && length(each.federations) <= 8])
-    error_message = "Name 1 to 8 federations of each parent: Azure takes conditions of up to 8 KB, and one covers them all."
+    condition     = alltrue([for each in var.parents : length(each.federations) >= 1 && length(each.federations) <= 5])
+    error_message = "Name 1 to 5 federations of each parent: Azure takes conditions of up to 8 KB, and one covers them all."
   }
   validation {
     condition     = length(flatten([for each in var.parents : tolist(each.federations)])) == length(distinct(flatten([for each in var.parents : tolist(each.federations)])))

@@ -37,8 +37,8 @@ variable "clients" {
   }))
   default = {}
   validation {
-    condition     = alltrue([for each in var.clients : length(each.federations) >= 1 && length(each.federations) <= 8])
-    error_message = "A client takes part in 1 to 8 federations: Azure takes conditions of up to 8 KB, and one covers them all."
+    condition     = alltrue([for each in var.clients : length(each.federations) >= 1 && length(each.federations) <= 5])
+    error_message = "A client takes part in 1 to 5 federations: Azure takes conditions of up to 8 KB, and one covers them all."
   }
   validation {
     condition     = alltrue([for each in var.clients : (each.gcp == null) != (each.azure == null)])

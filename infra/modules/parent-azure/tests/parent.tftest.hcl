@@ -156,10 +156,10 @@ run "a_name_with_a_hyphen_is_refused" {
   expect_failures = [var.name]
 }
 
-run "a_client_of_nine_federations_is_refused" {
+run "a_client_of_six_federations_is_refused" {
   command = plan
   variables {
-    clients = { a = { federations = [for number in range(9) : "f${number}"], gcp = { service_account = "x", unique_id = "100000000000000000001" } } }
+    clients = { a = { federations = [for number in range(6) : "f${number}"], gcp = { service_account = "x", unique_id = "100000000000000000001" } } }
   }
   expect_failures = [var.clients]
 }
