@@ -4,6 +4,7 @@ import json
 import os
 import shutil
 import subprocess
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -22,12 +23,18 @@ def blocks(folder: Path, kind: str) -> dict[str, dict[str, Any]]:
     """Return the blocks of a kind (`variable`, `output`, `resource`) in a folder's .tf files, by label or labels."""
     found: dict[str, dict[str, Any]] = {}
     for path in sorted(folder.glob("*.tf")):
-        for block in hcl2.loads(path.read_text(encoding="utf-8")).get(kind, []):
+        for block in _parsed(path).get(kind, []):
             labels, body = [], block
             while "__is_block__" not in body:
                 ((label, body),) = body.items()
                 labels.append(label.strip('"'))
             found[".".join(labels)] = body
+    return found
+
+
+@cache
+def _parsed(path: Path) -> dict[str, Any]:
+    found: dict[str, Any] = hcl2.loads(path.read_text(encoding="utf-8"))
     return found
 
 

@@ -5,7 +5,6 @@ resource "azurerm_storage_account" "this" {
   # checkov:skip=CKV_AZURE_59: the other cloud's functions reach it over the internet, by tokens; there are no keys
   # checkov:skip=CKV_AZURE_206: ZRS by default, which keeps data in its region, as many organisations must
   # checkov:skip=CKV2_AZURE_1: a customer's key is taken where one is given
-  # checkov:skip=CKV2_AZURE_21: who read blobs is told by diagnostic settings, where the organisation turns them on
   # checkov:skip=CKV2_AZURE_33: the other cloud's functions reach it over the internet, by tokens
   name                             = var.name
   resource_group_name              = var.resource_group_name
@@ -55,7 +54,7 @@ resource "azurerm_storage_account" "this" {
 }
 
 resource "azurerm_storage_container" "this" {
-  # checkov:skip=CKV2_AZURE_21: as of the account
+  # checkov:skip=CKV2_AZURE_21: who read blobs is told by diagnostic settings, where the organisation turns them on
   for_each              = var.containers
   name                  = each.key
   storage_account_id    = azurerm_storage_account.this.id
