@@ -11,7 +11,7 @@ resource "google_storage_bucket" "this" {
   labels                      = var.labels
 
   versioning {
-    enabled = true
+    enabled = var.retention == null # one or the other on a bucket; under a retention nothing can be replaced anyway
   }
   soft_delete_policy {
     retention_duration_seconds = var.soft_delete_days * 86400

@@ -28,7 +28,7 @@ variable "kms_key" {
 }
 
 variable "retention" {
-  description = "For audit: days in which nobody, the owner included, can delete or replace an object. Once `locked`, that cannot be taken back or shortened, and the bucket cannot be deleted before. null for none."
+  description = "For audit: days in which nobody, the owner included, can delete or replace an object. Once `locked`, that cannot be taken back or shortened, and the bucket cannot be deleted before. It takes the place of versions. null for none."
   type = object({
     days   = number
     locked = optional(bool, false)

@@ -44,6 +44,10 @@ run "a_key_and_a_locked_retention_are_set_as_asked" {
     condition     = google_storage_bucket.this.retention_policy[0].retention_period == 31536000 && google_storage_bucket.this.retention_policy[0].is_locked
     error_message = "Expected a locked year."
   }
+  assert {
+    condition     = !google_storage_bucket.this.versioning[0].enabled
+    error_message = "Expected retention in place of versions: a bucket takes one or the other."
+  }
 }
 
 run "a_retention_is_not_locked_unless_it_says_so" {
