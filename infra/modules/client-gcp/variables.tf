@@ -85,7 +85,7 @@ variable "data_bucket" {
 }
 
 variable "kms_key" {
-  description = "Cloud KMS key that encrypts inbox and private state; null for Google's own keys."
+  description = "Cloud KMS key that encrypts inbox and private state; the project's storage service agent must be allowed to use it. null for Google's own keys."
   type        = string
   default     = null
 }

@@ -3,8 +3,8 @@
 
 locals {
   services = [
-    "artifactregistry", "cloudbuild", "cloudfunctions", "cloudscheduler", "eventarc", "iam", "iamcredentials",
-    "logging", "monitoring", "pubsub", "run", "storage", "sts",
+    "artifactregistry", "cloudbuild", "cloudfunctions", "cloudresourcemanager", "cloudscheduler", "eventarc", "iam",
+    "iamcredentials", "logging", "monitoring", "pubsub", "run", "storage", "sts",
   ]
   entry_points = var.trigger == null ? ["on_timer"] : ["on_object", "on_timer"]
   cpu          = coalesce(var.cpu, var.memory_gib <= 4 ? 1 : var.memory_gib / 4) # Cloud Run: a vCPU for 4 GiB at least

@@ -60,7 +60,7 @@ variable "clients" {
 }
 
 variable "kms_key" {
-  description = "Cloud KMS key that encrypts the parent bucket; null for Google's own keys."
+  description = "Cloud KMS key that encrypts the parent bucket; the project's storage service agent must be allowed to use it. null for Google's own keys."
   type        = string
   default     = null
 }
