@@ -226,6 +226,8 @@ def _freeze(parent: Parent, settings: FederationSettings, round_: int, event_id:
         age = parent.store.stat(str(keys.Model(settings.name, round_))).age
         cohort = close(settings, round_, _receipts(parent, settings, round_), age, event_id)
         if cohort is None:
+            if age >= settings.round.deadline:
+                log.warning("%s: round %d is past its deadline, without its quorum", settings.name, round_)
             return None
         with suppress(AlreadyExists):  # a cohort is a decision: the first stands
             parent.store.create(key, cohort.to_bytes())

@@ -2,6 +2,7 @@
 
 import numpy as np
 
+from aggregator import rounds as parent_rounds
 from exchange import tensors
 from exchange.public import FINAL
 from tests.support.arithmetic import FIRST, reference
@@ -66,3 +67,13 @@ def test_a_last_round_that_is_void_ends_the_run_with_its_rounds():
     federation.run()
     assert federation.models == reference(federation.settings, [CLIENTS, ()])
     assert federation.ending().reason == "rounds"
+
+
+def test_a_sweep_that_finds_a_round_past_its_deadline_without_a_quorum_says_so(caplog):
+    federation = Federation(federation_settings()).start()
+    federation.clock.advance(DEADLINE - 1)
+    parent_rounds.sweep(federation.parent, "a timer")
+    assert caplog.messages == []
+    federation.clock.advance(1)
+    parent_rounds.sweep(federation.parent, "a timer")
+    assert caplog.messages == ["orchard: round 0 is past its deadline, without its quorum"]
