@@ -18,6 +18,8 @@ def main() -> int:
     options = _options()
     if options.seed is not None:
         return _replay(options)
+    if options.small_worlds:
+        return _explore()
     seed = options.first_seed if options.first_seed is not None else secrets.randbelow(2**40)
     print(f"{options.schedules} schedules from seed {seed}", flush=True)
     began = time.monotonic()
@@ -40,6 +42,7 @@ def _options() -> argparse.Namespace:
     parser.add_argument("--workers", type=int, help="processes (default: one a core)")
     parser.add_argument("--no-mutants", action="store_true", help="leave out the search for mutants")
     parser.add_argument("--seed", type=int, help="run this one schedule and tell it in words; shrink it if it fails")
+    parser.add_argument("--small-worlds", action="store_true", help="visit every state of all small races instead")
     parser.add_argument("--mutant", help="with --seed: break the code so, by the mutant's name")
     return parser.parse_args()
 
@@ -56,6 +59,14 @@ def _replay(options: argparse.Namespace) -> int:
     return int(outcome.law is not None)
 
 
+def _explore() -> int:
+    with campaign.hushed():
+        for race in small_worlds.races():
+            found = small_worlds.explore(race)
+            print(f"{found.states:6} states, {found.ends:5} ends: {race.name}", flush=True)
+    return 0
+
+
 def _tell_shrunk(outcome: Outcome) -> None:
     smallest = shrink(outcome)
     print(f"\nThe same law is broken by {len(smallest.departures)} of these {len(outcome.departures)} departures:\n")
@@ -66,9 +77,7 @@ def _report(tally: Tally, found: dict[str, int | None]) -> None:
     if tally.seeds_of_failures:
         with campaign.hushed():
             _tell_shrunk(run(tally.seeds_of_failures[0]))
-        print(
-            f"\nfailed: {tally.seeds_of_failures}; again: python -m tests.simulation --seed {tally.seeds_of_failures[0]}"
-        )
+        print(f"\nfailed: {tally.seeds_of_failures}; each again: python -m tests.simulation --seed N")
     for name, seed in found.items():
         print(f"  {'NOT FOUND' if seed is None else f'found by seed {seed}'}: {name}")
 

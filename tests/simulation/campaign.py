@@ -9,7 +9,7 @@ from dataclasses import asdict, dataclass, field
 from functools import partial
 from multiprocessing import get_context
 
-from tests.simulation.memory import remembered
+from tests.simulation.remembered import remembered
 from tests.simulation.mutants import MUTANTS, Mutant
 from tests.simulation.schedule import run
 

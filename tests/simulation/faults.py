@@ -2,6 +2,7 @@
 
 from exchange.errors import AlreadyExists
 from exchange.stores import Store
+from tests.simulation.buckets import Bucket
 from tests.simulation.choices import Choices
 from tests.simulation.scheduler import Scheduler
 from tests.support.watched import Killed, Unavailable, WatchedStore
@@ -20,8 +21,8 @@ class Faults:
     Attributes:
         rate: how often, at each call.
         crashes: how many calls failed or ended the function.
-        quiet: from now on nothing goes wrong.
-        unreachable: buckets that no function of the parent gets through to.
+        quiet: whether nothing goes wrong any more.
+        unreachable: buckets that no function gets through to.
     """
 
     def __init__(self, scheduler: Scheduler, choices: Choices, rate: float) -> None:
@@ -33,9 +34,15 @@ class Faults:
         self._choices = choices
         self._pending: list[tuple[str, str]] = []
 
-    def watch(self, store: Store, name: str) -> Store:
-        """Return `store` as functions see it."""
-        return WatchedStore(store, lambda call: self._before(f"{call} in {name}", name), self._after)
+    def watch(self, bucket: Bucket) -> Store:
+        """Return a bucket as functions see it."""
+        name = bucket.name
+        return WatchedStore(bucket, lambda call: self._before(f"{call} in {name}", name), self._after)
+
+    def calm(self) -> None:
+        """From now on nothing goes wrong."""
+        self.quiet = True
+        self.unreachable.clear()
 
     def _before(self, call: str, bucket: str) -> int:
         scheduler, task = self._scheduler, self._scheduler.current

@@ -180,8 +180,8 @@ MUTANTS = (
         (
             "client.update:update_file",
             "account.charge()",
-            "(lambda due: due if isinstance(due, str) else __import__('hashlib').sha256(due[1].to_bytes()).hexdigest())("
-            "account._ledger._next(account._budget, account._spending))",
+            "(lambda due: due if isinstance(due, str) else __import__('hashlib').sha256(due[1].to_bytes()).hexdigest())"
+            "(account._ledger._next(account._budget, account._spending))",
         ),
         (
             f"{_CLIENT}:train",
@@ -200,7 +200,8 @@ MUTANTS = (
         (
             f"{_CLIENT}:_read_model",
             "model = parent.read(key, limit=_ANY_SIZE)",
-            "model = parent.read(str(keys.Model(federation, max(0, round_ - 1))), limit=_ANY_SIZE)\n    model_sha256 = None",
+            "model = parent.read(str(keys.Model(federation, max(0, round_ - 1))), limit=_ANY_SIZE)\n"
+            "    model_sha256 = None",
         ),
     ),
     _mutant(

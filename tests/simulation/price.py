@@ -9,7 +9,7 @@ from scipy.special import ndtr
 
 
 def epsilon_of(multipliers: Iterable[float], delta: float) -> float:
-    """Return the ε at `delta` of releases with these noise multipliers, by the curve of Gaussian DP (Dong et al. 2019)."""
+    """Return the ε at `delta` of releases with these noise multipliers: the curve of Gaussian DP (Dong et al. 2019)."""
     return _epsilon(math.sqrt(math.fsum(z**-2 for z in multipliers)), delta)
 
 

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from itertools import pairwise
 
 from tests.simulation import duties, laws
 from tests.simulation.choices import Choices, Drawn, Recorded
@@ -32,7 +33,7 @@ class Outcome:
 def run(seed: int, departures: Mapping[str, str] | None = None) -> Outcome:
     """Return what comes of the schedule of a seed; of these departures only, if they are given."""
     choices: Choices = Drawn(seed) if departures is None else Recorded(departures)
-    world = World(choices, seed, duties.check)
+    world = World(choices, seed, duties.check, laws.check_status)
     law, detail = None, ""
     try:
         world.run()
@@ -71,7 +72,7 @@ def shrink(failed: Outcome) -> Outcome:
 
 def _without_a_part(items: list[tuple[str, str]], parts: int) -> Iterator[dict[str, str]]:
     edges = [number * len(items) // parts for number in range(parts + 1)]
-    for begin, end in zip(edges, edges[1:], strict=False):
+    for begin, end in pairwise(edges):
         yield dict(items[:begin] + items[end:])
 
 

@@ -31,7 +31,7 @@ class Task:
         limit: seconds after which the platform ends it.
         ended: is told the error that it ended with, None if it returned.
         skew: seconds by which the clock of its machine is wrong.
-        began: the step at which it began; `began_at`, the second.
+        began, began_at: when it began, in steps and in true seconds.
         troubles: what was done to it, in words.
         calls: how often it made each call so far.
     """

@@ -144,7 +144,7 @@ class _Run:
 
     def stop(self) -> None:
         """Stop the function whose turn it is, before a call."""
-        if 0 <= self._current:
+        if self._current >= 0:
             getcurrent().parent.switch()
 
     def note(self, what: Any) -> None:
@@ -248,14 +248,18 @@ def races() -> list[Race]:
         found += [
             Race(f"two aggregates {at}", both, [_receipt("alder", round_), _receipt("birch", round_)], _all_averaged),
             Race(f"an aggregate and its redelivery {at}", both, [_receipt("alder", round_)] * 2, _all_averaged),
-            Race(f"sweep and aggregate {at}", both, [Federation.sweep_parent, _receipt("alder", round_)], _all_averaged),
+            Race(
+                f"sweep and aggregate {at}", both, [Federation.sweep_parent, _receipt("alder", round_)], _all_averaged
+            ),
             Race(
                 f"sweep and aggregate past the deadline {at}",
                 partial(_past_the_deadline, round_),
                 [Federation.sweep_parent, _receipt("alder", round_)],
                 _alder_averaged,
             ),
-            Race(f"train and its redelivery {at}", partial(_ticketed, round_, {}), [_ticket(round_)] * 2, _all_averaged),
+            Race(
+                f"train and its redelivery {at}", partial(_ticketed, round_, {}), [_ticket(round_)] * 2, _all_averaged
+            ),
             Race(
                 f"train and its redelivery, with noise, {at}",
                 partial(_ticketed, round_, {"privacy": PRIVATE}),

@@ -9,6 +9,8 @@ from unittest.mock import patch
 from client.privacy import accounting, plan
 from exchange import keys, strict_json
 from exchange.documents import Document
+from exchange.stores import memory
+from exchange.stores.protocol import check_key, is_key
 
 _parse_document = Document.from_bytes.__func__
 _SIZE = 1 << 14  # a schedule makes some hundred documents
@@ -36,6 +38,8 @@ def remembered() -> Iterator[None]:
     with ExitStack() as stack:
         for owner, name in ((keys, "parse"), (accounting, "gaussian_epsilon"), (plan, "calibrate_multiplier")):
             stack.enter_context(patch.object(owner, name, lru_cache(maxsize=_SIZE)(getattr(owner, name))))
+        stack.enter_context(patch.object(memory, "is_key", lru_cache(maxsize=_SIZE)(is_key)))
+        stack.enter_context(patch.object(memory, "check_key", lru_cache(maxsize=_SIZE)(check_key)))
         stack.enter_context(patch.object(strict_json, "loads", _copied(strict_json.loads)))
         stack.enter_context(patch.object(Document, "from_bytes", classmethod(_document)))
         yield
