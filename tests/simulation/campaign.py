@@ -9,8 +9,8 @@ from dataclasses import asdict, dataclass, field
 from functools import partial
 from multiprocessing import get_context
 
-from tests.simulation.remembered import remembered
 from tests.simulation.mutants import MUTANTS, Mutant
+from tests.simulation.remembered import remembered
 from tests.simulation.schedule import run
 
 _CHUNK = 50  # schedules: about two seconds
