@@ -2,7 +2,8 @@
 
 from aggregator.inspection import status, verify
 from exchange import keys, tensors
-from exchange.records import Cohort, Receipt, Summary
+from exchange.documents import sha256
+from exchange.records import Cohort, Finished, Receipt, Summary, Ticket
 from tests.simulation import releases
 from tests.simulation.buckets import Creation
 from tests.simulation.duties import closes, receipts
@@ -21,9 +22,10 @@ def check(world: World) -> None:
     _models_follow_from_their_cohorts(world, cohorts)
     for round_, cohort in enumerate(cohorts):
         _cohort_is_legal(world, round_, cohort)
-        _summary_came_first(world, round_, cohort)
+        _summary_is_of_the_cohort(world, round_, cohort)
         _who_lost_left_the_work(world, round_, cohort)
         _nobody_was_left_out(world, round_, cohort)
+        _tickets_tell_how_it_ended(world, round_, cohort)
     _nothing_follows_the_final_model(world)
     _everybody_wrote_the_same(world)
     for client in world.scenario.clients:
@@ -82,6 +84,19 @@ def _models_follow_from_their_cohorts(world: World, cohorts: list[Cohort]) -> No
         if found != model_file(settings, round_ + 1, model, final):
             said = tensors.layout_of(found).metadata
             raise Violation("a model is the pure function of its cohort", f"model {round_ + 1} is not; it says {said}")
+        summary = _summary(world, round_)
+        if (summary.void_rounds, summary.finished) != (void_rounds, final):
+            raise Violation("a summary is true", f"of round {round_}: {summary.void_rounds}, {summary.finished}")
+    ending = Finished.from_bytes(world.parent.bytes_of(keys.Finished(settings.name)), "ending")
+    if (ending.round, ending.sha256, ending.reason) != (len(cohorts), sha256(found), final):
+        raise Violation("a run says how it ended", f"{ending}")
+
+
+def _summary(world: World, round_: int) -> Summary:
+    key, model = keys.Summary(world.settings.name, round_), keys.Model(world.settings.name, round_ + 1)
+    if not world.parent.had(key, _made(world, model).step - 1):
+        raise Violation("no model is without its summary", f"{model} was there before {key}")
+    return Summary.from_bytes(_made(world, key).data, str(key))
 
 
 def _cohort_is_legal(world: World, round_: int, cohort: Cohort) -> None:
@@ -115,13 +130,25 @@ def _follows(world: World, cohort: Cohort, given: list[Receipt], age: float) -> 
     )
 
 
-def _summary_came_first(world: World, round_: int, cohort: Cohort) -> None:
-    model, key = keys.Model(world.settings.name, round_ + 1), keys.Summary(world.settings.name, round_)
-    if not world.parent.had(key, _made(world, model).step - 1):
-        raise Violation("no model is without its summary", f"{model} was there before {key}")
-    summary = Summary.from_bytes(_made(world, key).data, str(key))
-    if summary.averaged != tuple(member.client for member in cohort.members):
-        raise Violation("no model is without its summary", f"{key} is of another cohort")
+def _summary_is_of_the_cohort(world: World, round_: int, cohort: Cohort) -> None:
+    summary = _summary(world, round_)
+    told = (summary.averaged, summary.rejected, summary.withdrawn, summary.absent, summary.num_examples)
+    averaged = tuple(member.client for member in cohort.members)
+    examples = sum(member.num_examples for member in cohort.members)
+    if told != (averaged, cohort.rejected, cohort.withdrawn, cohort.absent, examples):
+        raise Violation("a summary is true", f"of round {round_}: {told}")
+
+
+def _tickets_tell_how_it_ended(world: World, round_: int, cohort: Cohort) -> None:
+    told = {member.client: "averaged" for member in cohort.members}
+    told |= {client: f"rejected: {code}" for client, code in cohort.rejected.items()}
+    told |= dict.fromkeys(cohort.withdrawn, "withdrawn") | dict.fromkeys(cohort.absent, "absent")
+    for client, inbox in world.inboxes.items():
+        key = keys.Ticket(world.settings.name, round_ + 1)
+        if inbox.has(key) and (client, round_ + 1) not in world.others.rogue:
+            last = Ticket.from_bytes(inbox.bytes_of(key), "ticket").last
+            if last != told.get(client, "void"):
+                raise Violation("a ticket tells how the last round ended", f"{key} of {client} says {last}")
 
 
 def _who_lost_left_the_work(world: World, round_: int, cohort: Cohort) -> None:

@@ -209,6 +209,18 @@ MUTANTS = (
         (f"{_CLIENT}:_answer", "if not _open(parent, settings.name, round_):", "if False:"),
     ),
     _mutant(
+        "train in spite of an answer by another tool",
+        (
+            f"{_CLIENT}:train",
+            "if kept is None and not _answered(client, parent, federation, round_):",
+            "if kept is None:",
+        ),
+    ),
+    _mutant(
+        "no attempt marker",
+        (f"{_CLIENT}:_answer", "_begin_attempt(client, settings.name, round_)", "pass"),
+    ),
+    _mutant(
         "rejection without a receipt",
         (
             f"{_PARENT}:record",
@@ -310,5 +322,22 @@ MUTANTS = (
     _mutant(
         '"already there" taken for success though the bytes differ',
         ("exchange.stores:put", "if store.read(key, limit=max(READ_LIMIT, len(data))) != data:", "if False:"),
+    ),
+    _mutant(
+        "a receipt for somebody who is not on the roster",
+        (
+            f"{_PARENT}:record",
+            '        log.warning("%s: %s is not on the roster", key, key.client)\n        return\n',
+            "        entry = settings.client[0]\n",
+        ),
+        (f"{_PARENT}:_receipts", "if isinstance(key, keys.Receipt) and key.client in roster:", "if key:"),
+    ),
+    _mutant(
+        "a ticket that tells of another round",
+        (
+            f"{_PARENT}:publish",
+            "before = read_summary(parent.store, federation, round_ - 1)",
+            "before = read_summary(parent.store, federation, max(0, round_ - 2))",
+        ),
     ),
 )

@@ -17,6 +17,7 @@ from tests.simulation.scenario import granted
 if TYPE_CHECKING:
     from tests.simulation.world import World
 
+_STRANGER = "zinnia"  # on no roster
 _RESTORED_AFTER = 60.0  # seconds until an operator has noticed
 
 
@@ -39,7 +40,7 @@ class Others:
         match key:
             case keys.Model(_, round_):
                 self._answer_by_hand(round_)
-            case keys.Update(_, client, round_, False):
+            case keys.Update(_, client, round_, False) if client != _STRANGER:
                 self._have_an_accident(str(key), f"update of {client} in round {round_}")
             case keys.Attempt(_, round_, number) if self._world.scenario.private:
                 self._spend_elsewhere(bucket.removeprefix("state of "), round_, number)
@@ -63,7 +64,7 @@ class Others:
     def _answer_by_hand(self, round_: int) -> None:
         world = self._world
         model = world.parent.bytes_of(keys.Model(self._name, round_))
-        for client in world.scenario.clients:
+        for client in [*world.scenario.clients, _STRANGER]:
             kind = world.choices.departure(f"{client} in round {round_}", world.scenario.behaviour, answers.KINDS)
             if kind is not None:
                 self.by_hand.add((client, round_))

@@ -13,7 +13,7 @@ from tests.simulation.buckets import Creation
 from tests.simulation.price import epsilon_of
 from tests.simulation.scenario import granted
 from tests.simulation.scheduler import Violation
-from tests.simulation.world import TIME_LIMIT, World
+from tests.simulation.world import TIME_LIMIT, Learning, World
 from tests.support.arithmetic import trained
 
 
@@ -52,18 +52,32 @@ def _uploads(world: World, client: str, round_: int) -> list[Creation]:
 
 
 def _training_was_due(world: World, client: str) -> None:
-    """Training is for the newest round only, and a sweep does not double what is under way."""
-    name, state = world.settings.name, world.states[client]
+    """Training is for the newest round only, if that has no answer, and a sweep does not double what is under way."""
+    name, parent = world.settings.name, world.parent
     for learning in world.learned:
-        task = learning.task
         if learning.client != client:
             continue
-        if world.parent.had(keys.Model(name, learning.round + 1), task.began - 1):
-            raise Violation("only the newest model is trained on", f"{task.name} trained for round {learning.round}")
-        begun = [key for key in state.first if key.startswith(keys.attempts(name, learning.round))]
-        ages = [state.age(key, task.began_at) for key in begun if state.had(key, task.began - 1)]
-        if task.event_id.startswith("timer:") and min(ages, default=TIME_LIMIT) < TIME_LIMIT:
-            raise Violation("a sweep does not double what is under way", f"{task.name} trained, {min(ages):g} s later")
+        task, round_ = learning.task, learning.round
+        if parent.had(keys.Model(name, round_ + 1), task.began - 1):
+            raise Violation("only the newest model is trained on", f"{task.name} trained for round {round_}")
+        for answer in (keys.Update(name, client, round_), keys.Update(name, client, round_, withdrawn=True)):
+            if parent.had(answer, task.began - 1) and str(answer) not in parent.tampered:
+                raise Violation("what is answered is not trained for", f"{task.name} trained for round {round_}")
+        if task.event_id.startswith("timer:") and _is_under_way(world, learning):
+            raise Violation("a sweep does not double what is under way", f"{task.name} trained for round {round_}")
+
+
+def _is_under_way(world: World, learning: Learning) -> bool:
+    """Return whether another attempt was young when the task of `learning` began: it left its mark, or trained."""
+    task, state = learning.task, world.states[learning.client]
+    marks = [key for key in state.first if key.startswith(keys.attempts(world.settings.name, learning.round))]
+    ages = [state.age(key, task.began_at) for key in marks if state.had(key, task.began - 1)]
+    trainings = [
+        learning.began_at - other.task.began_at
+        for other in world.learned
+        if (other.client, other.round) == (learning.client, learning.round) and other.began < task.began
+    ]
+    return min(ages + trainings, default=TIME_LIMIT) < TIME_LIMIT
 
 
 def _account_is_true(world: World, client: str) -> None:

@@ -56,11 +56,17 @@ class Wake:
 
 @dataclass(frozen=True)
 class Learning:
-    """A training that came to its end: by which task, for whom and which round, and at which step it ended."""
+    """A training that came to its end.
+
+    Attributes:
+        began, ended: at which step; `began_at`, in which second.
+    """
 
     task: Task
     client: str
     round: int
+    began: int
+    began_at: float
     ended: int
 
 
@@ -307,9 +313,10 @@ class World:
         assert task is not None
         if model != self.parent.bytes_of(keys.Model(settings.name, round_)):
             raise Violation("training starts from the round's model", f"{task.name} trained on another one")
+        began, began_at = self.scheduler.step, self.scheduler.now
         if not self.faults.quiet:
             self.scheduler.pause(self.scenario.duration)
-        self.learned.append(Learning(task, client, round_, self.scheduler.step))
+        self.learned.append(Learning(task, client, round_, began, began_at, self.scheduler.step))
         return Learned(_difference(model, client, round_))
 
     def _bucket(self, name: str) -> Bucket:
