@@ -68,14 +68,14 @@ def _training_was_due(world: World, client: str) -> None:
 
 
 def _is_under_way(world: World, learning: Learning) -> bool:
-    """Return whether another attempt was young when the task of `learning` began: it left its mark, or trained."""
-    task, state = learning.task, world.states[learning.client]
+    """Return whether another attempt, begun before the task of `learning`, was young when that trained all the same."""
+    began, state = learning.task.began, world.states[learning.client]
     marks = [key for key in state.first if key.startswith(keys.attempts(world.settings.name, learning.round))]
-    ages = [state.age(key, task.began_at) for key in marks if state.had(key, task.began - 1)]
+    ages = [state.age(key, learning.began_at) for key in marks if state.had(key, began - 1)]
     trainings = [
         learning.began_at - other.task.began_at
         for other in world.learned
-        if (other.client, other.round) == (learning.client, learning.round) and other.began < task.began
+        if (other.client, other.round) == (learning.client, learning.round) and other.began < began
     ]
     return min(ages + trainings, default=TIME_LIMIT) < TIME_LIMIT
 
