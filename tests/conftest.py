@@ -1,6 +1,7 @@
 """Settings of the whole suite."""
 
 import os
+import secrets
 from collections.abc import Generator
 
 import pytest
@@ -12,6 +13,14 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")  # read by torch when it is loaded
 settings.register_profile("repeatable", derandomize=True, deadline=None)
 settings.register_profile("explore", max_examples=2000, deadline=None)
 settings.load_profile("repeatable")
+
+# Other schedules on every run, the same in all of its processes.
+SEED = os.environ.setdefault("FEDBUCKET_SIMULATION_SEED", str(secrets.randbelow(2**40)))
+
+
+def pytest_report_header() -> str:
+    """Print the seed of the simulation."""
+    return f"simulation: FEDBUCKET_SIMULATION_SEED={SEED}"
 
 
 @pytest.hookimpl(wrapper=True)
