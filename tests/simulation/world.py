@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from aggregator import rounds as parent_rounds
 from aggregator.rounds import Parent
 from client import rounds as client_rounds
+from client.checkpoints import Checkpoint, Saves, pace_of_function
 from client.privacy.ledger import Ledger
 from client.privacy.plan import Plan
 from client.rounds import Client
@@ -32,6 +33,7 @@ from tests.support.settings import DEADLINE
 from tests.support.watched import Killed
 
 TIME_LIMIT = 20.0  # seconds that a function may run
+TRAINING_STEPS = 2  # after each of which training may be saved
 PARENT = "the parent bucket"
 _TRIES = 5  # deliveries of an event whose handler fails; then it is dropped, as queues do
 _BACKOFF = (5.0, 10.0, 20.0, 40.0)  # seconds before each of the others
@@ -295,6 +297,7 @@ class World:
             learn=partial(self._learn, name),
             normals=self._draw,
             time_limit=TIME_LIMIT,
+            pace=pace_of_function(lambda: self.scheduler.now, TIME_LIMIT),
         )
 
     def _draw(self, count: int, /) -> NDArray[np.float64]:
@@ -308,16 +311,25 @@ class World:
         round_: int,
         model: bytes,
         plan: Plan | None,
+        saves: Saves,
+        /,
     ) -> Learned:
         task = self.scheduler.current
         assert task is not None
         if model != self.parent.bytes_of(keys.Model(settings.name, round_)):
             raise Violation("training starts from the round's model", f"{task.name} trained on another one")
         began, began_at = self.scheduler.step, self.scheduler.now
-        if not self.faults.quiet:
-            self.scheduler.pause(self.scenario.duration)
+        self._train(saves)
         self.learned.append(Learning(task, client, round_, began, began_at, self.scheduler.step))
         return Learned(_difference(model, client, round_))
+
+    def _train(self, saves: Saves) -> None:
+        """Take the time of training, and save how far it has come, as the loops of training do."""
+        left_off = saves.latest()
+        for step in range(int(left_off.place["steps"]) if left_off else 0, TRAINING_STEPS):
+            if not self.faults.quiet:
+                self.scheduler.pause(self.scenario.duration / TRAINING_STEPS)
+            saves.passed(lambda done=step + 1: Checkpoint({}, {"steps": done}))  # type: ignore[misc]
 
     def _bucket(self, name: str) -> Bucket:
         scenario = self.scenario
