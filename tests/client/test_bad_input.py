@@ -10,9 +10,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from client import rounds as client_rounds
-from exchange import keys
-from exchange.errors import FedbucketError
+from client.privacy.plan import Plan
+from client.update import Learned
+from exchange import keys, tensors
+from exchange.errors import FedbucketError, TaskError
 from exchange.events import ObjectCreated
+from exchange.spec import Agreement, FederationSettings
 from tests.support import hostile
 from tests.support.arithmetic import FIRST
 from tests.support.buckets import contents
@@ -30,12 +33,22 @@ def ticketed() -> Federation:
     """Return a federation in which alder has its ticket and has not acted on it."""
     federation = Federation(federation_settings(("alder",), rounds=1, quorum=1, privacy=PRIVATE)).start()
     federation.deliver_until(keys.Ticket("orchard", 0))
+    federation.learners = {"alder": learn}
     return federation
 
 
 @cache
 def sound(of: Callable[[Federation], bytes]) -> bytes:
     return of(ticketed())
+
+
+def learn(
+    agreement: Agreement, settings: FederationSettings, round_: int, model: bytes, plan: Plan | None = None
+) -> Learned:
+    """Learn nothing, from a model of the task's shapes."""
+    if {name: array.shape for name, array in tensors.load(model).items()} != SHAPES:
+        raise TaskError("the task's model() is not the federation's global model")
+    return Learned({name: np.zeros(array.shape) for name, array in FIRST.items() if array.dtype.kind == "f"})
 
 
 def wake(federation: Federation) -> bool:
