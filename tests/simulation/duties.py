@@ -4,7 +4,14 @@ from collections.abc import Iterator
 
 from exchange import keys, tensors
 from exchange.documents import sha256
-from exchange.errors import CohortUnreadable, ConsentRefused, DifferentContent, NotFound, VersionMismatch
+from exchange.errors import (
+    CohortUnreadable,
+    ConsentRefused,
+    DifferentContent,
+    NotFound,
+    TrainingPaused,
+    VersionMismatch,
+)
 from exchange.records import Cohort, Receipt, Ticket
 from tests.simulation.scheduler import Task, Violation
 from tests.simulation.world import PARENT, TIME_LIMIT, Wake, World
@@ -39,7 +46,7 @@ def check(world: World, task: Task, wake: Wake, error: BaseException | None) -> 
 
 def _check_failure(world: World, task: Task, wake: Wake, error: BaseException) -> None:
     for cause in _leaves(error):
-        if not _excused(world, wake, cause):
+        if not _excused(world, task, wake, cause):
             raise Violation("functions fail for a reason only", f"{task.name} raised {cause!r}")
     if (
         wake.actor == PARENT
@@ -60,11 +67,13 @@ def _leaves(error: BaseException) -> Iterator[BaseException]:
         yield error
 
 
-def _excused(world: World, wake: Wake, error: BaseException) -> bool:
+def _excused(world: World, task: Task, wake: Wake, error: BaseException) -> bool:
     others = world.others.by_hand | world.others.rogue
     match error:
         case Unavailable() | Killed():
             return True
+        case TrainingPaused():
+            return world.scheduler.now - task.began_at > TIME_LIMIT / 2
         case ConsentRefused():
             return world.scenario.agrees_after.get(wake.actor, 0) > 0
         case CohortUnreadable() | NotFound() | VersionMismatch():
@@ -153,7 +162,7 @@ def _owes_answer(world: World, task: Task, client: str, round_: int) -> None:
 def _owes_answer_to_the_newest(world: World, task: Task, client: str) -> None:
     """Unless an attempt is under way: one begun a short time ago, or meanwhile."""
     state, round_ = world.states[client], world.newest(task.began)
-    begun = [key for key in state.first if key.startswith(keys.attempts(world.settings.name, round_))]
+    begun = [key for key in state.first if key.startswith(marks_of_training(world, round_))]
     ages = [state.age(key, task.began_at) if state.had(key, task.began) else 0.0 for key in begun]
     if min(ages, default=float("inf")) > TIME_LIMIT + _SECOND:
         _owes_answer(world, task, client, round_)
@@ -185,3 +194,9 @@ def is_final(world: World, round_: int) -> bool:
     """Return whether a model says that it is the last."""
     model = world.parent.bytes_of(keys.Model(world.settings.name, round_))
     return "final" in tensors.layout_of(model).metadata
+
+
+def marks_of_training(world: World, round_: int) -> tuple[str, str]:
+    """Return what the keys begin with, in private state, that tell that training was begun or saved."""
+    name = world.settings.name
+    return keys.attempts(name, round_), keys.checkpoints(name, round_)

@@ -10,6 +10,7 @@ from client.privacy.plan import make_plan
 from exchange import keys, tensors
 from exchange.errors import FedbucketError
 from tests.simulation.buckets import Creation
+from tests.simulation.duties import marks_of_training
 from tests.simulation.price import epsilon_of
 from tests.simulation.scenario import granted
 from tests.simulation.scheduler import Violation
@@ -70,7 +71,7 @@ def _training_was_due(world: World, client: str) -> None:
 def _is_under_way(world: World, learning: Learning) -> bool:
     """Return whether another attempt, begun before the task of `learning`, was young when that trained all the same."""
     began, state = learning.task.began, world.states[learning.client]
-    marks = [key for key in state.first if key.startswith(keys.attempts(world.settings.name, learning.round))]
+    marks = [key for key in state.first if key.startswith(marks_of_training(world, learning.round))]
     ages = [state.age(key, learning.began_at) for key in marks if state.had(key, began - 1)]
     trainings = [
         learning.began_at - other.task.began_at
