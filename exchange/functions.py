@@ -135,12 +135,24 @@ def _logged(step: str, **known: Any) -> Iterator[None]:
     """Have every line within say what it belongs to, and write one at the end with the seconds that it took."""
     token = _context.set({"step": step, **known})
     began = time.monotonic()  # noqa: TID251 - an edge: the log
-    outcome = "failed"
     try:
         yield
-        outcome = "done"
+    except Exception as error:
+        _log_end(logging.ERROR, began, "failed", f"{step} failed: {_in_words(error)}")
+        raise
+    else:
+        _log_end(logging.INFO, began, "done", f"{step} done")
     finally:
-        seconds = round(time.monotonic() - began, 3)  # noqa: TID251
-        level = logging.INFO if outcome == "done" else logging.ERROR
-        log.log(level, "%s %s", step, outcome, extra={"fields": {"seconds": seconds, "outcome": outcome}})
         _context.reset(token)
+
+
+def _log_end(level: int, began: float, outcome: str, message: str) -> None:
+    seconds = round(time.monotonic() - began, 3)  # noqa: TID251
+    log.log(level, "%s", message, extra={"fields": {"seconds": seconds, "outcome": outcome}})
+
+
+def _in_words(error: BaseException) -> str:
+    """Return the class and text of an error, or of all that a group holds; alerts look for the class."""
+    if isinstance(error, BaseExceptionGroup):
+        return "; ".join(map(_in_words, error.exceptions))
+    return f"{type(error).__name__}: {error}"

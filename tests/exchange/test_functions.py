@@ -13,6 +13,7 @@ import pytest
 
 from exchange.errors import (
     CohortUnreadable,
+    ConsentRefused,
     FedbucketError,
     InvalidDocument,
     InvalidEvent,
@@ -89,7 +90,9 @@ def test_a_line_written_by_a_handler_bears_its_step(lines: Any) -> None:
 def test_what_may_succeed_later_raises(error: Exception, lines: Any) -> None:
     with pytest.raises(type(error)):
         on_object("gs", lambda: [UPDATE], side(fail(error)))
-    assert [(line["severity"], line["message"]) for line in lines()] == [("ERROR", "record failed")]
+    (line,) = lines()
+    assert (line["severity"], line["outcome"]) == ("ERROR", "failed")
+    assert line["message"] == f"record failed: {type(error).__name__}: {error}"
 
 
 @pytest.mark.parametrize("error", [InvalidDocument("no JSON"), InvalidTensorFile("no tensors")])
@@ -139,7 +142,8 @@ def test_a_timer_sweeps_under_an_id_of_its_own_and_fails_loudly(lines: Any) -> N
     def sweep(firing: str) -> None:
         firings.append(firing)
         if len(firings) == 3:
-            raise ExceptionGroup("sweep", [StoreUnavailable("no answer")])
+            inner = ExceptionGroup("trial", [ConsentRefused("by name")])
+            raise ExceptionGroup("sweep", [StoreUnavailable("no answer"), inner])
 
     swept = lambda: Side("hospital-a", None, lambda _: None, sweep)  # noqa: E731
     on_timer(swept)
@@ -150,7 +154,7 @@ def test_a_timer_sweeps_under_an_id_of_its_own_and_fails_loudly(lines: Any) -> N
     assert [(line["message"], line["client"]) for line in lines()] == [
         ("sweep done", "hospital-a"),
         ("sweep done", "hospital-a"),
-        ("sweep failed", "hospital-a"),
+        ("sweep failed: StoreUnavailable: no answer; ConsentRefused: by name", "hospital-a"),
     ]
 
 

@@ -49,6 +49,8 @@ KEYS = [
         keys.Agreed(federation),
         keys.Release(federation, 7),
         keys.Attempt(federation, 7, 0),
+        keys.Checkpoint(federation, 7, 0),
+        keys.Pruned(federation, 7),
     )
 ] + [
     str(keys.LedgerEntry("data", 0)),
