@@ -8,7 +8,7 @@ AZURITE := .cache/azurite/node_modules/azurite
 AZURITE_VERSION := 3.35.0
 INSTALL = $(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt
 
-.PHONY: demo emulate test test-all conformance azurite lint breast-cancer cnn clean
+.PHONY: demo emulate test test-all fuzz conformance azurite lint breast-cancer cnn clean
 
 demo: $(VENV)/examples  ## handwritten digits, ten clients, 40 rounds
 	$(BIN)/python -m examples.digits
@@ -27,6 +27,10 @@ test: $(VENV)/dev azurite  ## what must hold before every commit; under five min
 
 test-all: $(VENV)/dev azurite  ## the rest, too
 	$(BIN)/python -m pytest -n 2
+
+fuzz: $(VENV)/dev  ## coverage-guided: headers, keys, events, settings; SECONDS=900 for each
+	$(INSTALL) atheris
+	$(BIN)/python -m tests.fuzz $(or $(SECONDS),60)
 
 conformance: $(VENV)/dev  ## STORE=gs://bucket/prefix: does this bucket keep the promises that fedbucket builds on?
 	@test -n "$(STORE)" || { echo "make conformance STORE=gs://bucket/prefix (or az://account/container, s3://bucket)"; exit 1; }

@@ -49,7 +49,11 @@ def validate(kind: type[_Settings], content: Mapping[str, Any], source: str) -> 
     """Return `content` as `kind`; raises SettingsError with every mistake, said to be in `source`."""
     try:
         # By way of JSON, so that TOML and JSON settings are held to the same, strict, types.
-        return kind.model_validate_json(json.dumps(content, default=str))
+        text = json.dumps(content, default=str)
+    except (ValueError, RecursionError) as error:
+        raise SettingsError(source, [f"a number too long, or tables nested too deep: {error}"]) from error
+    try:
+        return kind.model_validate_json(text)
     except ValidationError as error:
         raise SettingsError(source, problems(error, content)) from error
 
@@ -71,5 +75,5 @@ def _from_environment(kind: type[_Settings], environment: Mapping[str, str], var
 def _parse_toml(text: str, source: str) -> dict[str, Any]:
     try:
         return tomllib.loads(text)
-    except tomllib.TOMLDecodeError as error:
+    except (ValueError, RecursionError) as error:  # besides TOMLDecodeError: a number too long, arrays nested too deep
         raise SettingsError(source, [f"not TOML: {error}"]) from error

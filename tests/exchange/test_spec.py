@@ -311,7 +311,14 @@ def test_a_federation_without_a_privacy_section_is_refused() -> None:
         b'name = "\xff"',
         b"\0",
         b"{}",
+        b"a = " + b"[" * 10**5 + b"]" * 10**5,
+        b"a = " + b"{a = " * 10**4 + b"1" + b"}" * 10**4,
+        b"a" + b".a" * 10**4 + b" = 1",
+        b"[" + b"a." * 10**4 + b"a]",
+        b"a = " + b"9" * 5000,
+        b"a = 0x" + b"f" * 5000,
     ],
+    ids=lambda content: repr(content[:20]),
 )
 def test_what_is_not_toml_is_refused_with_the_files_name(tmp_path: Path, read: Any, content: bytes) -> None:
     (tmp_path / "settings.toml").write_bytes(content)
