@@ -4,7 +4,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Literal
 
-from aggregator.next_model import plan
+from aggregator.next_model import open_state, plan
 from exchange import keys
 from exchange.blocks import digest
 from exchange.errors import FedbucketError, NotFound
@@ -95,10 +95,14 @@ def verify(store: Store, federation: str, workers: int = 1) -> Iterator[Verdict]
 def _verify_round(store: Store, settings: FederationSettings, round_: int, workers: int) -> Verdict:
     key = str(keys.Cohort(settings.name, round_))
     cohort = Cohort.from_bytes(store.read(key), key)
-    computed = plan(store, settings, cohort, workers).digest(workers)
+    computed, computed_state = plan(store, settings, cohort, workers).digests(workers)
     found = digest(open_model(store, settings.name, round_ + 1))
     if computed != found:
         return Verdict(round_, "bad", f"the model has SHA-256 {found}, its cohort gives {computed}")
+    if computed_state is not None:
+        state = digest(open_state(store, settings.name, round_))
+        if computed_state != state:
+            return Verdict(round_, "bad", f"the optimizer's state has SHA-256 {state}, expected {computed_state}")
     return Verdict(round_, "good", f"{len(cohort.members)} updates give {found}")
 
 

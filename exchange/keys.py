@@ -12,6 +12,7 @@ and no capital letter, so that no key can be mistaken for another, on any store.
                          readmission/rounds/000007/receipts/hospital-a.json
                          readmission/rounds/000007/cohort.json
                          readmission/rounds/000007/summary.json
+                         readmission/rounds/000007/optimizer.safetensors
     client bucket        readmission/inbox/000007.json
     private state        readmission/agreed.json
                          readmission/releases/000007.safetensors
@@ -120,6 +121,17 @@ class Summary:
 
 
 @dataclass(frozen=True, order=True)
+class OptimizerState:
+    """What the server's optimizer remembers after a round; only of strategies that have one."""
+
+    federation: str
+    round: int
+
+    def __str__(self) -> str:
+        return f"{self.federation}/rounds/{self.round:06d}/optimizer.safetensors"
+
+
+@dataclass(frozen=True, order=True)
 class Agreed:
     """In private state: the settings that the client answered to under this name; it belongs to them from then on."""
 
@@ -173,6 +185,7 @@ Key = (
     | Receipt
     | Cohort
     | Summary
+    | OptimizerState
     | Agreed
     | Release
     | Attempt
@@ -242,6 +255,10 @@ _GRAMMAR: list[tuple[str, Callable[[dict[str, str]], Key]]] = [
     ),
     (rf"{_FEDERATION}/rounds/{_ROUND}/cohort\.json", lambda found: Cohort(found["federation"], int(found["round"]))),
     (rf"{_FEDERATION}/rounds/{_ROUND}/summary\.json", lambda found: Summary(found["federation"], int(found["round"]))),
+    (
+        rf"{_FEDERATION}/rounds/{_ROUND}/optimizer\.safetensors",
+        lambda found: OptimizerState(found["federation"], int(found["round"])),
+    ),
     (rf"{_FEDERATION}/agreed\.json", lambda found: Agreed(found["federation"])),
     (
         rf"{_FEDERATION}/releases/{_ROUND}\.{_ANSWER}",

@@ -6,7 +6,7 @@ from the first byte of the data to the file's last. Format: https://huggingface.
 """
 
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from math import prod
 from typing import Any
@@ -102,14 +102,16 @@ def layout_of(data: bytes) -> Layout:
     return read_layout(lambda offset, count: data[offset : offset + count], len(data))
 
 
-def encode_header(tensors: Mapping[str, tuple[str, tuple[int, ...]]], metadata: Mapping[str, str]) -> bytes:
+def encode_header(
+    tensors: Mapping[str, tuple[str, tuple[int, ...]]], metadata: Mapping[str, str], order: Sequence[str] | None = None
+) -> bytes:
     """Return the bytes before the data, for tensors given as name → (dtype, shape).
 
-    The tensors' bytes follow in the order of `file_order`. The same arguments give the same bytes, in any order.
+    The tensors' bytes follow in `order`, by default that of `file_order`. The same arguments give the same bytes.
     """
     entries: dict[str, Any] = {METADATA: dict(sorted(metadata.items()))} if metadata else {}
     offset = 0
-    for name in file_order(tensors):
+    for name in order or file_order(tensors):
         dtype, shape = tensors[name]
         end = offset + prod(shape) * NUMPY_DTYPES[dtype].itemsize
         entries[name] = {"dtype": dtype, "shape": list(shape), "data_offsets": [offset, end]}
@@ -117,6 +119,14 @@ def encode_header(tensors: Mapping[str, tuple[str, tuple[int, ...]]], metadata: 
     header = json.dumps(entries, separators=(",", ":"), ensure_ascii=False).encode()
     header += b" " * (-len(header) % 8)  # aligns the data, as the format asks for
     return len(header).to_bytes(8, "little") + header
+
+
+def size_of(header: bytes) -> int:
+    """Return the size of the whole file that begins with this `encode_header`."""
+    entries = json.loads(header[8:])
+    return len(header) + max(
+        (entry["data_offsets"][1] for name, entry in entries.items() if name != METADATA), default=0
+    )
 
 
 def file_order(tensors: Mapping[str, tuple[str, tuple[int, ...]]]) -> list[str]:

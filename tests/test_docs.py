@@ -395,9 +395,9 @@ def sections(kind: type[Document], heading: str) -> Iterator[tuple[str, type[Doc
         repeated = get_origin(field.annotation) is tuple
         for part in found:
             title = f"`[[{name}]]`" if repeated else f"`[{name}]`"
-            if len(found) > 1:
-                (mechanism,) = get_args(part.model_fields["mechanism"].annotation)
-                title += f' with mechanism = "{mechanism}"'
+            if isinstance(by := field.discriminator, str):
+                words = " or ".join(f'"{word}"' for word in get_args(part.model_fields[by].annotation))
+                title += f" with {by} = {words}"
             yield from sections(part, title)
 
 

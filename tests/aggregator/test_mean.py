@@ -16,7 +16,8 @@ from numpy.typing import NDArray
 from aggregator import mean as mean_module
 from aggregator import receipts as receipts_module
 from aggregator import rounds as parent_rounds
-from aggregator.mean import Change, average, model_header
+from aggregator.mean import mean_of
+from aggregator.stripes import Change, model_header, write_data
 from exchange.blocks import WeightFile, open_weights
 from exchange.stores.memory import MemoryStore
 from tests.support import arithmetic
@@ -45,7 +46,8 @@ def averaged(model: bytes, updates: Sequence[tuple[bytes, int]], workers: int = 
     """Return the file of the next model."""
     global_model = opened(model)
     parts = [model_header(global_model, {"round": "1"})]
-    change = average(global_model, [(opened(data), count) for data, count in updates], parts.append, workers)
+    rule = mean_of([(opened(data), count) for data, count in updates]) if updates else None
+    change = write_data(global_model, rule, parts.append, workers)
     return b"".join(parts), change
 
 
@@ -201,7 +203,7 @@ def peak_of_mean(clients: int, workers: int) -> int:
     model = opened(file_of(arrays, {}))
     members = [(opened(file_of(arrays, {})), 1)] * clients
     tracemalloc.start()
-    average(model, members, hashlib.sha256().update, workers)
+    write_data(model, mean_of(members), hashlib.sha256().update, workers)
     peak = tracemalloc.get_traced_memory()[1]
     tracemalloc.stop()
     return peak
