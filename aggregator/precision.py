@@ -65,7 +65,10 @@ def _multiplier(settings: FederationSettings) -> float:
 
 
 def _mu(epsilon: float, delta: float) -> float:
-    """Return the μ at which μ-GDP is (ε, δ)-DP: δ = Φ(μ/2 − ε/μ) − e^ε Φ(−μ/2 − ε/μ) (Dong, Roth, Su 2019)."""
+    """Return the μ at which μ-GDP is (ε, δ)-DP: δ = Φ(μ/2 − ε/μ) − e^ε Φ(−μ/2 − ε/μ) (Dong, Roth, Su 2019).
+
+    Above ε = 700, which protects nobody, only roughly: float64 has no such small Φ.
+    """
     low, high = 0.0, 2 * epsilon + 40.0  # there δ is 1, for any ε > 0
     for _ in range(_HALVINGS):
         mu = (low + high) / 2

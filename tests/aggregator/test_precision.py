@@ -28,7 +28,7 @@ CASES = [
     {"privacy": PRIVATE},
     {"privacy": PRIVATE | {"epsilon": 0.5, "delta": 1e-9, "clip_norm": 3.0}, "rounds": 200},
     {"privacy": EXAMPLE},
-    {"privacy": EXAMPLE | {"epsilon": 800.0}},
+    {"privacy": EXAMPLE | {"epsilon": 600.0}},
     {"privacy": EXAMPLE | {"adjacency": "replace-one", "epsilon": 1.0}},
     {"privacy": EXAMPLE, "metrics": NOISED, "client": ENTRIES},
     {"privacy": EXAMPLE | {"clip_norm": 0.5}, "train": {"learning_rate": 0.25}, "rounds": 40},
