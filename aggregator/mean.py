@@ -11,11 +11,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from aggregator.stripes import Rule, Values
+from aggregator.stripes import BLOCK, Rule, Values, Workspace
 from exchange.blocks import Piece, WeightFile
 
 STRIPE_ELEMENTS = 2**20  # 8 MiB of accumulators: large enough for few requests, small enough for a small function
-_BLOCK = 2**15  # elements folded at a time: 256 KiB of accumulators, which stay in a core's second-level cache
 
 Member = tuple[WeightFile, int]  # an update and its weight, a whole number
 
@@ -25,20 +24,20 @@ def mean_of(members: Sequence[Member]) -> Rule:
     return Rule(partial(_mean, members), STRIPE_ELEMENTS)
 
 
-def _mean(members: Sequence[Member], pieces: Sequence[Piece], _: Values) -> Values:
-    total = np.zeros(sum(piece.count for piece in pieces))
-    scratch = np.empty(_BLOCK)
+def _mean(members: Sequence[Member], pieces: Sequence[Piece], work: Workspace) -> Values:
+    total = work.values[: sum(piece.count for piece in pieces)]
+    total.fill(0)
     for member, weight in members:
         start = 0
-        for values in member.read(pieces):
-            _fold(values, weight, total[start : start + len(values)], scratch)
+        for values in member.read(pieces, work.incoming):
+            _fold(values, weight, total[start : start + len(values)], work.block)
             start += len(values)
     total /= sum(weight for _, weight in members)
     return total
 
 
-def _fold(values: NDArray[Any], weight: int, total: Values, scratch: Values) -> None:
-    for begin in range(0, len(values), _BLOCK):
-        block = values[begin : begin + _BLOCK]
-        weighted = np.multiply(block, float(weight), out=scratch[: len(block)], dtype=np.float64)
+def _fold(values: NDArray[Any], weight: int, total: Values, room: Values) -> None:
+    for begin in range(0, len(values), BLOCK):
+        block = values[begin : begin + BLOCK]
+        weighted = np.multiply(block, float(weight), out=room[: len(block)], dtype=np.float64)
         total[begin : begin + len(block)] += weighted

@@ -1,7 +1,7 @@
 """From a frozen cohort to the next global model: written once, and the same bytes whoever writes them."""
 
 import hashlib
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 
@@ -86,9 +86,7 @@ def commit(store: Store, settings: FederationSettings, cohort: Cohort, workers: 
 
 
 @contextmanager
-def _state_writer(
-    store: Store, settings: FederationSettings, cohort: Cohort, planned: NextModel
-) -> Iterator[Callable[[bytes], object]]:
+def _state_writer(store: Store, settings: FederationSettings, cohort: Cohort, planned: NextModel) -> Iterator[Out]:
     """Yield what takes the optimizer's state; where there is none, or it is there already, nothing is written."""
     key = str(keys.OptimizerState(settings.name, cohort.round))
     if planned.state_header is None or exists(store, key):

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from aggregator.stripes import Rule, Values
+from aggregator.stripes import Rule, Values, Workspace
 from exchange.blocks import Piece, WeightFile
 
 GATHERED = 2**21  # values held at a time, of all updates together: 8 MiB of float32
@@ -53,10 +53,10 @@ def _sorted_rule(members: Sequence[WeightFile], reduce: Callable[[Matrix], Value
 
 
 def _sorted(
-    members: Sequence[WeightFile], reduce: Callable[[Matrix], Values], pieces: Sequence[Piece], _: Values
+    members: Sequence[WeightFile], reduce: Callable[[Matrix], Values], pieces: Sequence[Piece], work: Workspace
 ) -> Values:
     rows = gather(members, pieces)
-    found = np.empty(rows.shape[1])
+    found = work.values[: rows.shape[1]]
     width = max(1, _BLOCK // len(members))
     for begin in range(0, rows.shape[1], width):
         block = rows[:, begin : begin + width].T.copy()  # a row an element: sorted where it lies

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from functools import partial
 from itertools import groupby
 from math import inf, sqrt
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -22,8 +22,10 @@ from exchange.blocks import Piece, WeightFile, read_all, stripes
 
 _KEPT_ELEMENTS = 2**20  # of integer tensors, copied at a time: at most 8 MiB
 
+BLOCK = 2**15  # elements worked on at a time: 256 KiB of float64, which stay in a core's second-level cache
+
 Values = NDArray[np.float64]
-Out = Callable[[bytes], object]
+Out = Callable[[bytes | memoryview], object]
 _T = TypeVar("_T")
 
 
@@ -32,14 +34,29 @@ class Rule:
     """How a stripe of the next model is made.
 
     Attributes:
-        combine: (pieces, what they hold in the old model) → what the updates make of them; 1-D, in order.
+        combine: (pieces, workspace) → what the updates make of them, 1-D, in order; it may lie in the workspace.
         elements: of a stripe, at most.
         step: (pieces, old, combined) → the new values, and the bytes of the optimizer's state; None takes `combined`.
     """
 
-    combine: Callable[[Sequence[Piece], Values], Values]
+    combine: Callable[[Sequence[Piece], "Workspace"], Values]
     elements: int
     step: Callable[[Sequence[Piece], Values, Values], tuple[Values, bytes]] | None = None
+
+
+class Workspace:
+    """Memory for one stripe after another: the first touch of fresh memory costs more than all that is done with it.
+
+    Attributes:
+        values: room for a stripe in float64.
+        incoming: room for a stripe as it is read, in any dtype.
+        block, other_block: room for `BLOCK` elements in float64, each.
+    """
+
+    def __init__(self, elements: int) -> None:
+        self.values = np.empty(elements)
+        self.incoming = np.empty(elements).data.cast("B")
+        self.block, self.other_block = np.empty(BLOCK), np.empty(BLOCK)
 
 
 @dataclass(frozen=True)
@@ -62,13 +79,13 @@ class Change:
 
 @dataclass(frozen=True)
 class _Stripe:
-    data: bytes
+    data: bytes | memoryview
     state: bytes = b""
     moved_square: float = 0.0
     old_square: float = 0.0
 
 
-def discard(_: bytes) -> None:
+def discard(_: bytes | memoryview) -> None:
     """Take bytes that nobody asked for."""
 
 
@@ -85,7 +102,7 @@ def write_data(model: WeightFile, rule: Rule | None, out: Out, workers: int = 1,
         StoreError: an update, the model or the state can no longer be read at its version.
     """
     moved_square = old_square = 0.0
-    for stripe in in_turn(_jobs(model, rule), workers):
+    for stripe in in_turn(_jobs(model, rule, workers), workers):
         out(stripe.data)
         state_out(stripe.state)
         moved_square += stripe.moved_square
@@ -107,11 +124,12 @@ def _shapes(model: WeightFile) -> dict[str, tuple[str, tuple[int, ...]]]:
     return {tensor.name: (tensor.dtype, tensor.shape) for tensor in model.layout.tensors.values()}
 
 
-def _jobs(model: WeightFile, rule: Rule | None) -> Iterator[Callable[[], _Stripe]]:
+def _jobs(model: WeightFile, rule: Rule | None, workers: int) -> Iterator[Callable[[], _Stripe]]:
+    idle = [Workspace(rule.elements) for _ in range(workers)] if rule is not None else []
     for (dtype, floating), group in groupby(in_order(model), key=lambda tensor: (tensor.dtype, tensor.floating)):
         if floating and rule is not None:
             for pieces in stripes(list(group), rule.elements):
-                yield partial(_make, model, rule, pieces, dtype)
+                yield partial(_make, model, rule, pieces, dtype, idle)
         else:
             for pieces in stripes(list(group), _KEPT_ELEMENTS):
                 yield partial(_keep, model, pieces)
@@ -132,19 +150,41 @@ def in_turn(jobs: Iterator[Callable[[], _T]], workers: int) -> Iterator[_T]:
             yield pending.popleft().result()
 
 
-def _make(model: WeightFile, rule: Rule, pieces: list[Piece], dtype: str) -> _Stripe:
-    old, state = read_all(model, pieces), b""
-    new = rule.combine(pieces, old)
-    if rule.step is not None:
-        new, state = rule.step(pieces, old, new)
-    data = tensors.encode(dtype, new).tobytes()
-    return _Stripe(data, state, _square(tensors.decode(dtype, data) - old), _square(old))
+def _make(model: WeightFile, rule: Rule, pieces: list[Piece], dtype: str, idle: list[Workspace]) -> _Stripe:
+    work, state = idle.pop(), b""  # there is one for each worker
+    try:
+        new = rule.combine(pieces, work)
+        if rule.step is not None:
+            new, state = rule.step(pieces, read_all(model, pieces), new)
+        data = tensors.encode(dtype, new)
+        moved, old = _change(model, pieces, dtype, data, work)
+        return _Stripe(data.data.cast("B"), state, moved, old)
+    finally:
+        idle.append(work)
 
 
 def _keep(model: WeightFile, pieces: list[Piece]) -> _Stripe:
     return _Stripe(b"".join(data for _, data in model.read_raw(pieces)))
 
 
-def _square(values: NDArray[np.float64]) -> float:
+def _change(
+    model: WeightFile, pieces: list[Piece], dtype: str, data: NDArray[Any], work: Workspace
+) -> tuple[float, float]:
+    """Return ‖new − old‖² and ‖old‖², where `data` holds the new elements as they are written."""
+    moved = old = 0.0
+    start = 0
+    for values in model.read(pieces, work.incoming):
+        for begin in range(0, len(values), BLOCK):
+            before = work.block[: len(values[begin : begin + BLOCK])]
+            before[:] = values[begin : begin + BLOCK]
+            after = tensors.decode(dtype, data[start : start + len(before)].data)
+            moved += _square(np.subtract(after, before, out=work.other_block[: len(before)]))
+            old += _square(before)
+            start += len(before)
+    return moved, old
+
+
+def _square(values: Values) -> float:
+    """Return the sum of squares of `values`, which are overwritten."""
     with np.errstate(over="ignore"):
-        return float(np.sum(values * values))
+        return float(np.sum(np.multiply(values, values, out=values)))

@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from aggregator import mean as mean_module
 from aggregator import receipts as receipts_module
 from aggregator import rounds as parent_rounds
+from aggregator import stripes as stripes_module
 from aggregator.mean import mean_of
 from aggregator.stripes import Change, model_header, write_data
 from exchange.blocks import WeightFile, open_weights
@@ -84,7 +85,8 @@ def test_the_bytes_depend_on_no_size_and_no_number_of_threads(
     monkeypatch: pytest.MonkeyPatch, workers: int, stripe: int, block: int
 ):
     monkeypatch.setattr(mean_module, "STRIPE_ELEMENTS", stripe)
-    monkeypatch.setattr(mean_module, "_BLOCK", block)
+    monkeypatch.setattr(mean_module, "BLOCK", block)
+    monkeypatch.setattr(stripes_module, "BLOCK", block)
     data, change = averaged(file_of(MODEL, {}), FILES, workers)
     assert data == file_of(EXPECTED, {"round": "1"})
     assert change.relative == averaged(file_of(MODEL, {}), FILES)[1].relative
