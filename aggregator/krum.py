@@ -8,7 +8,7 @@ differences from the global model rounded to whole numbers of at most `_LARGEST`
 stays below 2⁵³: float64 holds all of them exactly, and the order does not matter.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from functools import partial
 from math import frexp
 from statistics import median_low
@@ -21,9 +21,9 @@ from aggregator.robust import gather, stripe_elements
 from aggregator.stripes import Values, in_order, in_turn
 from exchange.blocks import Piece, WeightFile, read_all, stripes
 
-_BITS = 20  # of a rounded difference, without its sign
+_BITS = 18  # of a rounded difference, without its sign
 _LARGEST = float(2**_BITS)
-_BLOCK = 2**12  # elements in one product: 2⁴⁰ each at most, 2⁵² together
+_BLOCK = 2**16  # elements in one product: 2³⁶ each at most, 2⁵² together
 _ROOM = 2  # bits above the cohort's median norm, which bounds each honest element; what is larger is cut off there
 _EXPONENTS = 500  # within ±: float64 holds 2 to such powers, and their products with any weight of a sound model
 
@@ -58,11 +58,11 @@ def _products(model: WeightFile, members: Sequence[WeightFile], scale: float, wo
     """Return the products of all rounded differences with each other: members × members, exact."""
     total: Whole = np.zeros((len(members), len(members)), dtype=object)
     floating = [tensor for tensor in in_order(model) if tensor.floating]
-    jobs: list[Callable[[], NDArray[np.int64]]] = [
+    jobs = (
         partial(_stripe_products, model, members, scale, pieces)
         for pieces in stripes(floating, stripe_elements(len(members)))
-    ]
-    for products in in_turn(iter(jobs), workers):
+    )
+    for products in in_turn(jobs, workers):
         total += products.astype(object)
     return total
 

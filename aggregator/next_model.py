@@ -9,7 +9,7 @@ from aggregator.strategies import Plan, Update, decide
 from aggregator.stripes import Change, Out, discard, model_header, write_data
 from aggregator.summary import summarise
 from exchange import keys, tensors
-from exchange.blocks import WeightFile, digest, open_weights
+from exchange.blocks import WeightFile, digest, open_weights, sharing
 from exchange.errors import (
     AlreadyExists,
     CohortUnreadable,
@@ -105,7 +105,7 @@ def plan(store: Store, settings: FederationSettings, cohort: Cohort, workers: in
     """
     model = open_model(store, settings.name, cohort.round)
     before = read_summary(store, settings.name, cohort.round - 1)
-    updates = [Update(member, _open(store, member)) for member in cohort.members]
+    updates = list(_open_all(store, cohort, model))
     decided = decide(settings, model, updates, _last_state(store, settings, cohort.round, before), workers)
     change = None
     if settings.stop.tolerance is not None and decided.rule:
@@ -142,6 +142,15 @@ def _last_state(store: Store, settings: FederationSettings, round_: int, before:
     if not isinstance(settings.strategy, ServerOptimizer) or last < 0:
         return None
     return open_state(store, settings.name, last)
+
+
+def _open_all(store: Store, cohort: Cohort, model: WeightFile) -> Iterator[Update]:
+    distinct = [model]
+    for member in cohort.members:
+        file = sharing(_open(store, member), distinct)
+        if not any(file.layout.tensors is other.layout.tensors for other in distinct):
+            distinct.append(file)
+        yield Update(member, file)
 
 
 def _open(store: Store, member: StoredUpdate) -> WeightFile:

@@ -18,7 +18,7 @@ from exchange.blocks import Piece, WeightFile
 GATHERED = 2**21  # values held at a time, of all updates together: 8 MiB of float32
 _BLOCK = 2**16  # values sorted at a time: with their sorted copy they stay in a core's second-level cache
 
-Matrix = NDArray[np.floating[Any]]  # a row an update, or a row an element
+Matrix = NDArray[np.floating[Any]]  # a row an update, or, once sorted, a row a rank
 
 
 def median_of(members: Sequence[WeightFile]) -> Rule:
@@ -57,24 +57,25 @@ def _sorted(
 ) -> Values:
     rows = gather(members, pieces)
     found = work.values[: rows.shape[1]]
-    width = max(1, _BLOCK // len(members))
+    width = _BLOCK // len(members) | 1  # odd: columns a power of two apart would share few places in the cache
     for begin in range(0, rows.shape[1], width):
-        block = rows[:, begin : begin + width].T.copy()  # a row an element: sorted where it lies
-        block.sort(axis=1)
+        block = rows[:, begin : begin + width].copy()
+        block.sort(axis=0)
         found[begin : begin + width] = reduce(block)
     found += 0.0  # −0 and 0 sort as equals: which of them came to lie where is nobody's business
     return found
 
 
 def _median(block: Matrix) -> Values:
-    count = block.shape[1]
-    low, high = (block[:, place].astype(np.float64) for place in ((count - 1) // 2, count // 2))
+    low, high = (block[place].astype(np.float64) for place in ((len(block) - 1) // 2, len(block) // 2))
     middle: Values = low / 2 + high / 2  # not half of their sum, which may overflow
     return middle
 
 
 def _trimmed_mean(block: Matrix, byzantine: int) -> Values:
-    kept = block[:, byzantine : block.shape[1] - byzantine]
-    total: Values = np.cumsum(kept, axis=1, dtype=np.float64)[:, -1]  # one after the other, as np.sum does not promise
-    total /= kept.shape[1]
+    total = np.zeros(block.shape[1])
+    kept = block[byzantine : len(block) - byzantine]
+    for row in kept:
+        total += row
+    total /= len(kept)
     return total

@@ -13,6 +13,8 @@ from exchange.blocks import WeightFile
 from exchange.records import StoredUpdate
 from exchange.spec import FedAvg, FederationSettings, Median, MultiKrum, TrimmedMean
 
+_STEP_SHARE = 4  # a step holds several times as many arrays of a stripe as a mean does
+
 
 @dataclass(frozen=True)
 class Update:
@@ -65,7 +67,7 @@ def decide(
         case strategy:
             mean = _mean(settings, strategy.weights, model, updates, workers)
             optimizer = Optimizer(strategy, model, before)
-            return Plan(Rule(mean.combine, mean.elements, optimizer.step), optimizer=optimizer)
+            return Plan(Rule(mean.combine, mean.elements // _STEP_SHARE, optimizer.step), optimizer=optimizer)
 
 
 def _decide_krum(strategy: MultiKrum, model: WeightFile, updates: Sequence[Update], workers: int) -> Plan:

@@ -6,7 +6,7 @@ another order or dtype are read in step by the same pieces.
 
 import hashlib
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -47,7 +47,7 @@ class WeightFile:
         for run in _runs(pieces, self.layout):
             size = run.end - run.begin
             data = memoryview(bytearray(size)) if buffer is None else buffer[:size]
-            self.store.read_into(self.key, run.begin, data, self.version)
+            self.store.read_into(self.key, self.layout.data_begin + run.begin, data, self.version)
             yield run.dtype, data
 
     def read(self, pieces: Iterable["Piece"], buffer: memoryview | None = None) -> Iterator[NDArray[Any]]:
@@ -90,6 +90,17 @@ def open_weights(
         return bytes(data)
 
     return WeightFile(store, key, pinned, tensors.read_layout(read, info.size, max_header_bytes))
+
+
+def sharing(file: WeightFile, others: Iterable[WeightFile]) -> WeightFile:
+    """Return `file`, its tensors being the very object of an other's that has the same: most clients' files are alike.
+
+    A file's own description takes some 300 bytes a tensor, which would be most of the memory of many clients.
+    """
+    for other in others:
+        if file.layout.tensors == other.layout.tensors:
+            return replace(file, layout=replace(file.layout, tensors=other.layout.tensors))
+    return file
 
 
 def digest(file: WeightFile) -> str:

@@ -187,7 +187,7 @@ def test_updates_that_did_not_move_are_chosen_in_order():
 
 
 @pytest.mark.parametrize("workers", [1, 3])
-@pytest.mark.parametrize(("gathered", "block"), [(2**21, 2**12), (500, 7), (11, 1)])
+@pytest.mark.parametrize(("gathered", "block"), [(2**21, 2**16), (500, 7), (11, 1)])
 def test_the_products_are_the_same_whole_numbers_however_the_model_is_cut(
     monkeypatch: pytest.MonkeyPatch, gathered: int, block: int, workers: int
 ):
