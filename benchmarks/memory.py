@@ -38,6 +38,7 @@ STRATEGIES: dict[str, dict[str, Any]] = {
     "multi-krum": {"name": "multi-krum", "byzantine": 1},
 }
 MIB = 2**20
+_HANDLER = 4  # MiB: records, headers, the store, a result on its way
 
 
 def prepare(bucket: FileStore, settings: FederationSettings, megabytes: int, count: int) -> None:
@@ -89,16 +90,20 @@ def peak_mib() -> float:
     return round(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024, 1)
 
 
-def computed_mib(strategy: str, workers: int) -> float:
+def computed_mib(strategy: str, clients: int, workers: int) -> float:
     """Return what docs/architecture.md computes for float32: what the stripes at work take, without the imports."""
-    stripe = 8 * STRIPE_ELEMENTS / MIB
+    stripe, gathered = 8 * STRIPE_ELEMENTS / MIB, 4 * GATHERED / MIB
+    each = GATHERED / clients / MIB  # elements of each update that are gathered, in units of 2²⁰
+    mean = workers * (2 * stripe + 1) + stripe / 2
     match strategy:
         case "fedavg":
-            return workers * 2.5 * stripe + stripe / 2
+            return mean
         case "fedadam":
-            return workers * 3 * stripe
+            return workers * 14 * stripe / 4 + 1
+        case "multi-krum":
+            return max(mean, workers * (3 * gathered + 8 * each + 1))
         case _:
-            return workers * 3 * 4 * GATHERED / MIB + (2.5 * stripe * workers if strategy == "multi-krum" else 0)
+            return workers * (gathered + 20 * each + 2)
 
 
 @click.command()
@@ -141,7 +146,7 @@ def main(
     asked = {"clients": clients, "megabytes": megabytes, "tensors": count, "strategy": strategy, "workers": workers}
     machine = {"python": platform.python_version(), "cores": os.cpu_count(), "store": "file://"}
     found = asked | machine | json.loads(done.stdout)
-    found["computed_mib"] = round(found["imported_mib"] + computed_mib(strategy, workers), 1)
+    found["computed_mib"] = round(found["imported_mib"] + computed_mib(strategy, clients, workers) + _HANDLER, 1)
     text = json.dumps(found, indent=2)
     click.echo(text)
     if out is not None:

@@ -1,4 +1,4 @@
-"""The picture of `examples.poisoned`: a panel for each lie, a bar for each rule."""
+"""The picture of `benchmarks.poison`: a panel for each lie, a bar for each rule."""
 
 from typing import Any
 
@@ -15,7 +15,7 @@ _Row = dict[str, Any]
 
 
 def draw(found: dict[str, Any]) -> str:
-    """Return the SVG of what `examples.poisoned` found."""
+    """Return the SVG of what `benchmarks.poison` found."""
     conditions, rows = found["conditions"], found["rows"]
     honest = {row["strategy"]: row["mean"] for row in rows if row["lie"] == "nobody lies"}
     parts = [text(_TITLE, class_="title", x=28, y=40), *_subtitle(conditions)]
@@ -70,7 +70,7 @@ def _notes(conditions: dict[str, Any]) -> list[Markup]:
     said = [
         f"{conditions['clients']} clients, digits dealt out evenly, {conditions['rounds']} rounds, no privacy noise. "
         f"max_update_norm = {conditions['max_update_norm']:g} rejects an update before the cohort is frozen.",
-        f"Made by: python -m examples.poisoned --seeds {conditions['seeds']}",
+        f"Made by: python -m benchmarks.poison --seeds {conditions['seeds']}",
     ]
     return [text(line, class_="small dim", x=28, y=_HEIGHT - 34 + 20 * number) for number, line in enumerate(said)]
 
