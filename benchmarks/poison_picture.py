@@ -10,7 +10,7 @@ from fedbucket.report.svg import tag, text
 WITHIN = 0.03  # of the honest run: what a robust rule is asked for
 _HEIGHT = 520
 _TITLE = "One of ten clients lies: what becomes of the model"
-_LEFT, _BAR, _ROW, _PANEL, _TOP = 178, 240, 28, 190, 122
+_LEFT, _BAR, _ROW, _PANEL, _TOP = 192, 236, 28, 190, 122
 _Row = dict[str, Any]
 
 
@@ -29,14 +29,14 @@ def draw(found: dict[str, Any]) -> str:
 def _subtitle(conditions: dict[str, Any]) -> list[Markup]:
     said = [
         "Share of right answers on handwritten digits that no client holds. Dashed: the mean when nobody lies; "
-        f"orange: more than {share(WITHIN)} below it.",
+        f"brown: over {share(WITHIN)} below it.",
         f"Means over {conditions['seeds']} seeds; lines on the bars: from the lowest to the highest.",
     ]
     return [text(line, class_="dim", x=28, y=64 + 20 * number) for number, line in enumerate(said)]
 
 
 def _panel(left: float, top: float, lie: str, rows: list[_Row], honest: float) -> list[Markup]:
-    parts = [text(_head(lie), class_="head", x=left - 150, y=top)]
+    parts = [text(_head(lie), class_="head", x=left - 164, y=top)]
     for number, row in enumerate(rows):
         y = top + 14 + _ROW * number
         class_ = "first" if row["mean"] >= honest - WITHIN else "second"

@@ -86,13 +86,13 @@ def accuracy(found: Dealt, lie: str, strategy: str, rounds: int | None = None) -
     return round(found.accuracy_of(models[-1]), 4)
 
 
-def measure(seeds: int, rounds: int | None = None) -> Iterator[dict[str, Any]]:
+def measure(seeds: int) -> Iterator[dict[str, Any]]:
     """Yield a row for each lie and strategy: the accuracies by seed, and their mean."""
     with TemporaryDirectory() as folder:
         found = [deal(EXAMPLE, seed, Path(folder) / str(seed)) for seed in range(seeds)]
         for lie in LIES:
             for strategy in STRATEGIES:
-                accuracies = [accuracy(each, lie, strategy, rounds) for each in found]
+                accuracies = [accuracy(each, lie, strategy) for each in found]
                 yield {"lie": lie, "strategy": strategy, "mean": round(mean(accuracies), 4), "accuracies": accuracies}
 
 

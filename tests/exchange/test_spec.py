@@ -517,6 +517,8 @@ STRATEGY_MISTAKES: list[tuple[dict[str, Any], str]] = [
     ({"strategy": {"name": "median", "weights": "examples"}}, "strategy.weights: no such field"),
     ({"strategy": {"name": "trimmed-mean"}}, "strategy.byzantine: is missing"),
     ({"strategy": {"name": "trimmed-mean", "byzantine": 3}}, "strategy.byzantine: something must be left of 5"),
+    ({"strategy": {"name": "trimmed-mean", "byzantine": 2}, "round.quorum": 4}, "strategy.byzantine: something"),
+    ({"strategy": {"name": "multi-krum", "byzantine": 1}, "round.quorum": 4}, "strategy.byzantine: multi-krum needs"),
     ({"strategy": {"name": "multi-krum", "byzantine": 2}}, "strategy.byzantine: multi-krum needs 2f + 3 updates"),
     ({"strategy": {"name": "multi-krum", "byzantine": 1, "select": 5}}, "strategy.select: expected at most 4"),
     (PRECISION, 'strategy.weights: "precision" weighs by the known noise'),
