@@ -69,6 +69,7 @@ class Journal:
             "round": round_,
             "void": summary.void_rounds > 0,
             "cohort": list(summary.averaged),
+            "left_out": list(summary.left_out),
             "absent": list(summary.absent),
             "withdrawn": list(summary.withdrawn),
             "rejected": dict(summary.rejected),
