@@ -1,4 +1,4 @@
-"""The benchmarks of the aggregator run, agree with their peers, and measure what the documents say. Nothing is timed."""
+"""The aggregator's benchmarks run, agree with their peers, and measure what the documents say. Nothing is timed."""
 
 import json
 import sys
