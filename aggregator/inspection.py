@@ -4,7 +4,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Literal
 
-from aggregator.next_model import open_member, plan
+from aggregator.next_model import open_member, open_state, plan
 from exchange import keys
 from exchange.blocks import digest
 from exchange.errors import CohortUnreadable, FedbucketError, NotFound
@@ -101,7 +101,7 @@ def _verify_round(store: Store, settings: FederationSettings, round_: int, worke
     cohort = Cohort.from_bytes(store.read(key), key)
     found = digest(open_model(store, settings.name, round_ + 1))
     try:
-        computed = plan(store, settings, cohort, workers).digest(workers)
+        computed, computed_state = plan(store, settings, cohort, workers).digests(workers)
     except CohortUnreadable:
         if not (gone := _pruned(store, cohort)):
             raise
@@ -109,6 +109,10 @@ def _verify_round(store: Store, settings: FederationSettings, round_: int, worke
         return Verdict(round_, "pruned", f"{detail}; the model has SHA-256 {found}")
     if computed != found:
         return Verdict(round_, "bad", f"the model has SHA-256 {found}, its cohort gives {computed}")
+    if computed_state is not None:
+        state = digest(open_state(store, settings.name, round_))
+        if computed_state != state:
+            return Verdict(round_, "bad", f"the optimizer's state has SHA-256 {state}, expected {computed_state}")
     return Verdict(round_, "good", f"{len(cohort.members)} updates give {found}")
 
 

@@ -1,14 +1,15 @@
 """From a frozen cohort to the next global model: written once, and the same bytes whoever writes them."""
 
 import hashlib
-from collections.abc import Callable
-from contextlib import suppress
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 
-from aggregator.mean import Change, Member, average, model_header
+from aggregator.strategies import Plan, Update, decide
+from aggregator.stripes import Change, Out, discard, model_header, write_data
 from aggregator.summary import summarise
-from exchange import keys
-from exchange.blocks import WeightFile, digest, open_weights
+from exchange import keys, tensors
+from exchange.blocks import WeightFile, digest, open_weights, sharing
 from exchange.errors import (
     AlreadyExists,
     CohortUnreadable,
@@ -19,46 +20,49 @@ from exchange.errors import (
 )
 from exchange.public import FINAL, open_model
 from exchange.records import Cohort, StoredUpdate, Summary
-from exchange.spec import FederationSettings
-from exchange.stores import Store
+from exchange.spec import FederationSettings, ServerOptimizer
+from exchange.stores import Store, exists
 
 
 @dataclass(frozen=True)
 class NextModel:
-    """The file of global model R+1, ready to be written.
+    """The file of global model R+1, and that of the optimizer's state if there is one, ready to be written.
 
     Attributes:
-        header: its first bytes.
-        model, members: what its data is made of.
+        header: the model's first bytes.
+        state_header: the state's; None without state.
+        model, plan: what the data is made of.
     """
 
     header: bytes
+    state_header: bytes | None
     model: WeightFile
-    members: list[Member]
+    plan: Plan
 
     @property
     def size(self) -> int:
-        """Bytes of the whole file."""
+        """Bytes of the model's whole file."""
         return len(self.header) + self.model.layout.size - self.model.layout.data_begin
 
-    def write(self, out: Callable[[bytes], object], workers: int) -> Change | None:
-        """Write the file; return how far it is from the model before, None where it is the same (a void round)."""
+    def write(self, out: Out, workers: int, state_out: Out = discard) -> Change | None:
+        """Write the files; return how far the model is from the one before, None for the same (a void round)."""
         out(self.header)
-        change = average(self.model, self.members, out, workers)
-        return change if self.members else None
+        state_out(self.state_header or b"")
+        change = write_data(self.model, self.plan.rule, out, workers, state_out)
+        return change if self.plan.rule else None
 
-    def digest(self, workers: int) -> str:
-        """Return the SHA-256 of the file, computed without writing it."""
-        computed = hashlib.sha256()
-        self.write(computed.update, workers)
-        return computed.hexdigest()
+    def digests(self, workers: int) -> tuple[str, str | None]:
+        """Return the SHA-256 of the model and, if there is one, of the state, computed without writing them."""
+        model, state = hashlib.sha256(), hashlib.sha256()
+        self.write(model.update, workers, state.update)
+        return model.hexdigest(), state.hexdigest() if self.state_header else None
 
 
 def commit(store: Store, settings: FederationSettings, cohort: Cohort, workers: int) -> None:
-    """Write the round's summary and the next global model; this ends the round.
+    """Write the optimizer's state, the round's summary and the next global model; this ends the round.
 
     Raises:
-        CohortUnreadable: a frozen update is no longer there as it was recorded.
+        CohortUnreadable: a frozen update, or the optimizer's state, is no longer there as it was recorded.
         DifferentContent: the next model exists with other bytes.
     """
     before = read_summary(store, settings.name, cohort.round - 1)
@@ -66,33 +70,61 @@ def commit(store: Store, settings: FederationSettings, cohort: Cohort, workers: 
     try:
         planned = plan(store, settings, cohort, workers)
         with store.writer(key, planned.size) as out:
-            change = planned.write(out.write, workers)
-            with suppress(AlreadyExists):  # before the model is visible, so that no model is without its summary
-                summary = summarise(settings, cohort, change, before)
+            # Before the model is visible, so that no model is without its state and its summary.
+            with _state_writer(store, settings, cohort, planned) as state_out:
+                change = planned.write(out.write, workers, state_out)
+            with suppress(AlreadyExists):
+                summary = summarise(settings, cohort, change, before, planned.plan.left_out)
                 store.create(str(keys.Summary(settings.name, cohort.round)), summary.to_bytes())
     except AlreadyExists:
-        if digest(open_weights(store, key)) != planned.digest(workers):
+        if not exists(store, key):  # it was the state: somebody else is at the same round, or died there
+            commit(store, settings, cohort, workers)
+        elif digest(open_weights(store, key)) != planned.digests(workers)[0]:
             raise DifferentContent(f"{key} in {store.url} exists with other bytes than its cohort gives") from None
     except VersionMismatch as error:
         raise CohortUnreadable(f"round {cohort.round}: {error}; it was replaced while it was read") from error
+
+
+@contextmanager
+def _state_writer(store: Store, settings: FederationSettings, cohort: Cohort, planned: NextModel) -> Iterator[Out]:
+    """Yield what takes the optimizer's state; where there is none, or it is there already, nothing is written."""
+    key = str(keys.OptimizerState(settings.name, cohort.round))
+    if planned.state_header is None or exists(store, key):
+        yield discard
+        return
+    size = tensors.size_of(planned.state_header)
+    with store.writer(key, size) as out:
+        yield out.write
 
 
 def plan(store: Store, settings: FederationSettings, cohort: Cohort, workers: int) -> NextModel:
     """Return what the cohort makes of the round's model.
 
     Raises:
-        CohortUnreadable: a frozen update is no longer there as it was recorded.
+        CohortUnreadable: a frozen update, or the optimizer's state, is no longer there as it was recorded.
     """
     model = open_model(store, settings.name, cohort.round)
-    members = [(open_member(store, member), member.num_examples) for member in cohort.members]
-    change = None
-    if settings.stop.tolerance is not None and members:
-        # Whether the run ends here stands in the header, before the data that decides it: one pass more, to find out.
-        change = average(model, members, lambda _: None, workers)
     before = read_summary(store, settings.name, cohort.round - 1)
-    finished = summarise(settings, cohort, change, before).finished
-    metadata = {"federation": settings.name, "round": str(cohort.round + 1)} | ({FINAL: finished} if finished else {})
-    return NextModel(model_header(model, metadata), model, members)
+    updates = list(_open_all(store, cohort, model))
+    decided = decide(settings, model, updates, _last_state(store, settings, cohort.round, before), workers)
+    change = None
+    if settings.stop.tolerance is not None and decided.rule:
+        # Whether the run ends here stands in the header, before the data that decides it: one pass more, to find out.
+        change = write_data(model, decided.rule, discard, workers)
+    finished = summarise(settings, cohort, change, before, decided.left_out).finished
+    origin = {"federation": settings.name}
+    metadata = origin | {"round": str(cohort.round + 1)} | ({FINAL: finished} if finished else {})
+    state_header = decided.optimizer.header(origin | {"round": str(cohort.round)}) if decided.optimizer else None
+    return NextModel(model_header(model, metadata), state_header, model, decided)
+
+
+def open_state(store: Store, federation: str, round_: int) -> WeightFile:
+    """Return what the optimizer remembers after a round; raises CohortUnreadable."""
+    key = str(keys.OptimizerState(federation, round_))
+    try:
+        return open_weights(store, key)
+    except (NotFound, InvalidTensorFile) as error:
+        raise CohortUnreadable(f"{key}, the optimizer's state, is not there as it was written: {error}") from error
 
 
 def read_summary(store: Store, federation: str, round_: int) -> Summary | None:
@@ -102,6 +134,23 @@ def read_summary(store: Store, federation: str, round_: int) -> Summary | None:
         return Summary.from_bytes(store.read(key), key)
     except NotFound:
         return None
+
+
+def _last_state(store: Store, settings: FederationSettings, round_: int, before: Summary | None) -> WeightFile | None:
+    """Return the state of the last round that was not void; None before the first such, or if there is no optimizer."""
+    last = round_ - 1 - (before.void_rounds if before else 0)
+    if not isinstance(settings.strategy, ServerOptimizer) or last < 0:
+        return None
+    return open_state(store, settings.name, last)
+
+
+def _open_all(store: Store, cohort: Cohort, model: WeightFile) -> Iterator[Update]:
+    distinct = [model]
+    for member in cohort.members:
+        file = sharing(open_member(store, member), distinct)
+        if not any(file.layout.tensors is other.layout.tensors for other in distinct):
+            distinct.append(file)
+        yield Update(member, file)
 
 
 def open_member(store: Store, member: StoredUpdate) -> WeightFile:

@@ -202,6 +202,8 @@ def _outcome(summary: Summary | None, client: str) -> str | None:
         return "withdrawn"
     if client in summary.absent:
         return "absent"
+    if client in summary.left_out:
+        return "left out"
     return "averaged" if client in summary.averaged else "void"
 
 

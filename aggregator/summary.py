@@ -2,7 +2,7 @@
 
 from typing import Literal
 
-from aggregator.mean import Change
+from aggregator.stripes import Change
 from exchange.records import Cohort, Metrics, Summary
 from exchange.spec import FederationSettings
 
@@ -11,12 +11,19 @@ VOID_ROUNDS = 3  # so many in a row finish a run: nobody is there any more
 Reason = Literal["rounds", "tolerance", "patience", "void"]
 
 
-def summarise(settings: FederationSettings, cohort: Cohort, change: Change | None, before: Summary | None) -> Summary:
+def summarise(
+    settings: FederationSettings,
+    cohort: Cohort,
+    change: Change | None,
+    before: Summary | None,
+    left_out: tuple[str, ...] = (),
+) -> Summary:
     """Return the summary of the cohort's round: a pure function of the arguments.
 
     Args:
         change: how far the round moved the model; None for a void round.
         before: the summary of the round before; None for round 0.
+        left_out: the members that the strategy did not average, sorted.
     """
     metrics = _mean_metrics(cohort)
     best, stale = _progress(metrics.get(settings.stop.metric), before, cohort.void)
@@ -25,7 +32,8 @@ def summarise(settings: FederationSettings, cohort: Cohort, change: Change | Non
     return Summary(
         federation=cohort.federation,
         round=cohort.round,
-        averaged=tuple(member.client for member in cohort.members),
+        averaged=tuple(member.client for member in cohort.members if member.client not in left_out),
+        left_out=left_out,
         rejected=cohort.rejected,
         withdrawn=cohort.withdrawn,
         absent=cohort.absent,

@@ -27,10 +27,10 @@ from typing import Any
 import click
 
 from benchmarks.environments import opacus_python
-from benchmarks.in_memory import Dealt, Example, deal
 from client.privacy.accounting import epsilon
 from client.privacy.plan import DpSgdPlan, make_plan
 from examples.cnn import __main__ as cnn
+from examples.in_memory import Dealt, Example, deal
 
 EXAMPLE = Example(Path(str(cnn.__file__)).parent, cnn.dealt)
 EPSILON = 8.0

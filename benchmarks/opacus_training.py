@@ -9,10 +9,10 @@ from opacus.optimizers import DPOptimizer
 from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 
-from benchmarks.in_memory import Dealt
 from client.learn import initial_model
 from client.privacy.plan import DpSgdPlan
 from client.weights import load_into
+from examples.in_memory import Dealt
 from examples.prepare import Data
 
 

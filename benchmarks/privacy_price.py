@@ -27,8 +27,8 @@ import torch
 import examples.breast_cancer.__main__ as breast_cancer
 import examples.cnn.__main__ as cnn
 import examples.digits.__main__ as digits
-from benchmarks.in_memory import Dealt, Example, deal
 from benchmarks.price_picture import draw
+from examples.in_memory import Dealt, Example, deal
 from exchange.spec import FederationSettings
 
 EXAMPLES = {

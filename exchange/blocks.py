@@ -6,7 +6,7 @@ another order or dtype are read in step by the same pieces.
 
 import hashlib
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -34,20 +34,25 @@ class WeightFile:
         self.store.read_into(self.key, 0, memoryview(data), self.version)
         return bytes(data)
 
-    def read_raw(self, pieces: Iterable["Piece"]) -> Iterator[tuple[str, bytearray]]:
+    def read_raw(self, pieces: Iterable["Piece"], buffer: memoryview | None = None) -> Iterator[tuple[str, memoryview]]:
         """Yield the bytes of `pieces` in order, each run with its dtype; what lies side by side comes in one request.
+
+        Args:
+            buffer: where to read to, again and again: what was yielded holds until the next is. By default each run has
+                memory of its own, which costs as much as the reading.
 
         Raises:
             VersionMismatch: the file was replaced since its layout was read.
         """
         for run in _runs(pieces, self.layout):
-            data = bytearray(run.end - run.begin)
-            self.store.read_into(self.key, run.begin, memoryview(data), self.version)
+            size = run.end - run.begin
+            data = memoryview(bytearray(size)) if buffer is None else buffer[:size]
+            self.store.read_into(self.key, self.layout.data_begin + run.begin, data, self.version)
             yield run.dtype, data
 
-    def read(self, pieces: Iterable["Piece"]) -> Iterator[NDArray[Any]]:
-        """Yield the elements of `pieces` in order, 1-D; raises as `read_raw`."""
-        for dtype, data in self.read_raw(pieces):
+    def read(self, pieces: Iterable["Piece"], buffer: memoryview | None = None) -> Iterator[NDArray[Any]]:
+        """Yield the elements of `pieces` in order, 1-D; arguments and errors as of `read_raw`."""
+        for dtype, data in self.read_raw(pieces, buffer):
             yield tensors.decode(dtype, data)
 
 
@@ -85,6 +90,17 @@ def open_weights(
         return bytes(data)
 
     return WeightFile(store, key, pinned, tensors.read_layout(read, info.size, max_header_bytes))
+
+
+def sharing(file: WeightFile, others: Iterable[WeightFile]) -> WeightFile:
+    """Return `file`, its tensors being the very object of an other's that has the same: most clients' files are alike.
+
+    A file's own description takes some 300 bytes a tensor, which would be most of the memory of many clients.
+    """
+    for other in others:
+        if file.layout.tensors == other.layout.tensors:
+            return replace(file, layout=replace(file.layout, tensors=other.layout.tensors))
+    return file
 
 
 def digest(file: WeightFile) -> str:

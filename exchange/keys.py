@@ -12,6 +12,7 @@ and no capital letter, so that no key can be mistaken for another, on any store.
                          readmission/rounds/000007/receipts/hospital-a.json
                          readmission/rounds/000007/cohort.json
                          readmission/rounds/000007/summary.json
+                         readmission/rounds/000007/optimizer.safetensors
                          readmission/rounds/000007/pruned.json
     client bucket        readmission/inbox/000007.json
     private state        readmission/agreed.json
@@ -134,6 +135,17 @@ class Pruned:
 
 
 @dataclass(frozen=True, order=True)
+class OptimizerState:
+    """What the server's optimizer remembers after a round; only of strategies that have one."""
+
+    federation: str
+    round: int
+
+    def __str__(self) -> str:
+        return f"{self.federation}/rounds/{self.round:06d}/optimizer.safetensors"
+
+
+@dataclass(frozen=True, order=True)
 class Agreed:
     """In private state: the settings that the client answered to under this name; it belongs to them from then on."""
 
@@ -200,6 +212,7 @@ Key = (
     | Cohort
     | Summary
     | Pruned
+    | OptimizerState
     | Agreed
     | Release
     | Attempt
@@ -287,6 +300,10 @@ _GRAMMAR: list[tuple[str, Callable[[dict[str, str]], Key]]] = [
     (rf"{_FEDERATION}/rounds/{_ROUND}/cohort\.json", lambda found: Cohort(found["federation"], int(found["round"]))),
     (rf"{_FEDERATION}/rounds/{_ROUND}/summary\.json", lambda found: Summary(found["federation"], int(found["round"]))),
     (rf"{_FEDERATION}/rounds/{_ROUND}/pruned\.json", lambda found: Pruned(found["federation"], int(found["round"]))),
+    (
+        rf"{_FEDERATION}/rounds/{_ROUND}/optimizer\.safetensors",
+        lambda found: OptimizerState(found["federation"], int(found["round"])),
+    ),
     (rf"{_FEDERATION}/agreed\.json", lambda found: Agreed(found["federation"])),
     (
         rf"{_FEDERATION}/releases/{_ROUND}\.{_ANSWER}",

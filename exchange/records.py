@@ -35,7 +35,8 @@ class Ticket(Document):
 
     Attributes:
         model, sha256: the key of global model `round` in the parent bucket, and its digest.
-        last: how the round before ended for this client: averaged, absent, withdrawn, void, rejected: CODE, or None.
+        last: how the round before ended for this client: averaged, left out, absent, withdrawn, void, rejected: CODE,
+            or None.
     """
 
     federation: Identifier
@@ -108,6 +109,7 @@ class Summary(Document):
     """`rounds/R/summary.json`: what came of a round; a pure function of the cohort, the model and the summary before.
 
     Attributes:
+        averaged, left_out: the cohort's members, and those of them that the strategy left out.
         relative_change: ‖new − old‖₂ / ‖old‖₂ over all floating tensors, six digits; None where the old one is all 0.
         norms: client → L2 norm of its update.
         metrics: shared metrics of model `round`, averaged by num_examples over those who shared them.
@@ -119,6 +121,7 @@ class Summary(Document):
     federation: Identifier
     round: Round
     averaged: tuple[Identifier, ...]
+    left_out: tuple[Identifier, ...] = ()
     rejected: dict[Identifier, RejectionCode]
     withdrawn: tuple[Identifier, ...]
     absent: tuple[Identifier, ...]

@@ -6,7 +6,7 @@ from the first byte of the data to the file's last. Format: https://huggingface.
 """
 
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from math import prod
 from typing import Any
@@ -42,9 +42,9 @@ LARGEST = {"F64": 1.7976931348623157e308, "F32": 3.4028234663852886e38, "F16": 6
 _NAMES = {dtype: name for name, dtype in NUMPY_DTYPES.items() if name != "BF16"}
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Tensor:
-    """Where one tensor lies: `begin` and `end` are byte offsets in the file."""
+    """Where one tensor lies: `begin` and `end` are byte offsets in the file's data, after the header."""
 
     name: str
     dtype: str
@@ -91,9 +91,9 @@ def read_layout(read: Callable[[int, int], bytes], size: int, max_header_bytes: 
         raise InvalidTensorFile(f"header of {length} bytes, expected 2…{limit}: not a safetensors file, or truncated")
     header = _parse_json(read(8, length))
     metadata = _parse_metadata(header.pop(METADATA, {}))
-    tensors = [_parse_tensor(name, entry, 8 + length) for name, entry in header.items()]
+    tensors = [_parse_tensor(name, entry) for name, entry in header.items()]
     tensors.sort(key=lambda tensor: (tensor.begin, tensor.end))
-    _check_contiguous(tensors, 8 + length, size)
+    _check_contiguous(tensors, size - 8 - length)
     return Layout({tensor.name: tensor for tensor in tensors}, metadata, 8 + length, size)
 
 
@@ -102,14 +102,16 @@ def layout_of(data: bytes) -> Layout:
     return read_layout(lambda offset, count: data[offset : offset + count], len(data))
 
 
-def encode_header(tensors: Mapping[str, tuple[str, tuple[int, ...]]], metadata: Mapping[str, str]) -> bytes:
+def encode_header(
+    tensors: Mapping[str, tuple[str, tuple[int, ...]]], metadata: Mapping[str, str], order: Sequence[str] | None = None
+) -> bytes:
     """Return the bytes before the data, for tensors given as name → (dtype, shape).
 
-    The tensors' bytes follow in the order of `file_order`. The same arguments give the same bytes, in any order.
+    The tensors' bytes follow in `order`, by default that of `file_order`. The same arguments give the same bytes.
     """
     entries: dict[str, Any] = {METADATA: dict(sorted(metadata.items()))} if metadata else {}
     offset = 0
-    for name in file_order(tensors):
+    for name in order or file_order(tensors):
         dtype, shape = tensors[name]
         end = offset + prod(shape) * NUMPY_DTYPES[dtype].itemsize
         entries[name] = {"dtype": dtype, "shape": list(shape), "data_offsets": [offset, end]}
@@ -117,6 +119,14 @@ def encode_header(tensors: Mapping[str, tuple[str, tuple[int, ...]]], metadata: 
     header = json.dumps(entries, separators=(",", ":"), ensure_ascii=False).encode()
     header += b" " * (-len(header) % 8)  # aligns the data, as the format asks for
     return len(header).to_bytes(8, "little") + header
+
+
+def size_of(header: bytes) -> int:
+    """Return the size of the whole file that begins with this `encode_header`."""
+    entries = json.loads(header[8:])
+    return len(header) + max(
+        (entry["data_offsets"][1] for name, entry in entries.items() if name != METADATA), default=0
+    )
 
 
 def file_order(tensors: Mapping[str, tuple[str, tuple[int, ...]]]) -> list[str]:
@@ -140,9 +150,11 @@ def dump(arrays: Mapping[str, NDArray[Any]], metadata: Mapping[str, str]) -> byt
 
 def load(data: bytes) -> dict[str, NDArray[Any]]:
     """Return the tensors of a file by name, BF16 widened to float32; raises InvalidTensorFile."""
+    layout = layout_of(data)
+    inside = memoryview(data)[layout.data_begin :]
     return {
-        tensor.name: decode(tensor.dtype, memoryview(data)[tensor.begin : tensor.end]).reshape(tensor.shape)
-        for tensor in layout_of(data).tensors.values()
+        tensor.name: decode(tensor.dtype, inside[tensor.begin : tensor.end]).reshape(tensor.shape)
+        for tensor in layout.tensors.values()
     }
 
 
@@ -188,7 +200,7 @@ def _parse_metadata(metadata: Any) -> dict[str, str]:
     return metadata
 
 
-def _parse_tensor(name: str, entry: Any, data_begin: int) -> Tensor:
+def _parse_tensor(name: str, entry: Any) -> Tensor:
     if not isinstance(entry, dict) or set(entry) != {"dtype", "shape", "data_offsets"}:
         raise InvalidTensorFile(f"tensor {name!r}: expected dtype, shape and data_offsets")
     dtype, shape, offsets = entry["dtype"], entry["shape"], entry["data_offsets"]
@@ -202,22 +214,22 @@ def _parse_tensor(name: str, entry: Any, data_begin: int) -> Tensor:
     length = prod(shape) * itemsize
     if offsets[1] - offsets[0] != length:
         raise InvalidTensorFile(f"tensor {name!r}: {dtype} of shape {shape} takes {length} bytes, not {offsets}")
-    return Tensor(name, dtype, tuple(shape), data_begin + offsets[0], data_begin + offsets[1])
+    return Tensor(name, dtype, tuple(shape), offsets[0], offsets[1])
 
 
 def _sizes(values: Any) -> bool:
     return isinstance(values, list) and all(type(value) is int and 0 <= value < 2**63 for value in values)
 
 
-def _check_contiguous(tensors: list[Tensor], data_begin: int, size: int) -> None:
-    end = data_begin
+def _check_contiguous(tensors: list[Tensor], size: int) -> None:
+    end = 0
     for tensor in tensors:
         if tensor.begin != end:
             raise InvalidTensorFile(
-                f"tensor {tensor.name!r} begins at byte {tensor.begin}, expected {end}: a gap or an overlap"
+                f"tensor {tensor.name!r} begins at byte {tensor.begin} of the data, expected {end}: a gap or an overlap"
             )
         end = tensor.end
     if end != size:
         raise InvalidTensorFile(
-            f"the tensors end at byte {end}, the file at {size}: truncated, or something was appended"
+            f"the tensors end at byte {end} of the data, the file at {size}: truncated, or something was appended"
         )

@@ -354,7 +354,8 @@ def _bfloat16(data: bytes, name: str) -> bytes:
     """Return a weight file with one tensor more, in a dtype that NumPy lacks."""
     layout = tensors.layout_of(data)
     shapes = {tensor.name: (tensor.dtype, tensor.shape) for tensor in layout.tensors.values()} | {name: ("BF16", (5,))}
-    parts = {tensor.name: data[tensor.begin : tensor.end] for tensor in layout.tensors.values()}
+    inside = data[layout.data_begin :]
+    parts = {tensor.name: inside[tensor.begin : tensor.end] for tensor in layout.tensors.values()}
     parts[name] = tensors.encode("BF16", np.linspace(1, 1.1, 5) * len(data)).tobytes()
     return tensors.encode_header(shapes, layout.metadata) + b"".join(parts[each] for each in tensors.file_order(shapes))
 
@@ -424,8 +425,7 @@ def sections(kind: type[Document], heading: str) -> Iterator[tuple[str, type[Doc
             title = f"`[[{name}]]`" if repeated else f"`[{name}]`"
             if len(found) > 1:
                 form, tag = next(iter(part.model_fields.items()))  # what tells one form of a table from the others
-                (value,) = get_args(tag.annotation)
-                title += f' with {form} = "{value}"'
+                title += f" with {form} = " + " or ".join(f'"{word}"' for word in get_args(tag.annotation))
             yield from sections(part, title)
 
 

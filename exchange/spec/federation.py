@@ -9,6 +9,7 @@ from pydantic import Field, PrivateAttr, model_validator
 from exchange.documents import Document, sha256
 from exchange.spec.fields import Count, FederationName, Identifier, Positive, Seconds, StoreUrl
 from exchange.spec.privacy import DpSgdPrivacy, OrnsteinUhlenbeckPrivacy, Privacy
+from exchange.spec.strategy import FedAvg, MultiKrum, Strategy, TrimmedMean
 
 MAX_ROUNDS = 10_000  # far above use; keeps round numbers within the key grammar
 
@@ -81,6 +82,7 @@ class FederationSettings(Document):
     round: RoundSettings
     train: TrainSettings
     privacy: Privacy
+    strategy: Strategy = FedAvg(name="fedavg")
     stop: StopSettings = StopSettings()
     metrics: MetricsSettings = MetricsSettings()
     client: Annotated[tuple[ClientEntry, ...], Field(min_length=1)]
@@ -106,6 +108,7 @@ class FederationSettings(Document):
             yield message
         if message := _unfit_metrics(self):
             yield message
+        yield from _unfit_strategy(self)
         if self.train.momentum and self.train.optimizer != "sgd":
             yield f"train.momentum: is of sgd, expected 0 with {self.train.optimizer}, got {self.train.momentum:g}"
         if self.stop.patience is not None and self.metrics.share == "none":
@@ -168,3 +171,21 @@ def _unfit_metrics(settings: "FederationSettings") -> str | None:
     if undeclared := [entry.id for entry in settings.client if entry.validation_examples is None]:
         return f'metrics.share: "noised" needs validation_examples of every client; missing for {undeclared}'
     return None
+
+
+def _unfit_strategy(settings: "FederationSettings") -> Iterator[str]:
+    """Yield what in the strategy does not fit the rest."""
+    strategy, privacy, quorum = settings.strategy, settings.privacy, settings.round.quorum
+    exact = isinstance(privacy, OrnsteinUhlenbeckPrivacy) and privacy.debias == "exact"
+    if getattr(strategy, "weights", None) == "precision" and not exact:
+        yield (
+            'strategy.weights: "precision" weighs by the known noise of each release: expected privacy.mechanism = '
+            '"ornstein-uhlenbeck" with debias = "exact"'
+        )
+    match strategy:
+        case TrimmedMean(byzantine=byzantine) if quorum <= 2 * byzantine:
+            yield f"strategy.byzantine: something must be left of {quorum}, the quorum: expected less than half of it"
+        case MultiKrum(byzantine=byzantine) if quorum < 2 * byzantine + 3:
+            yield f"strategy.byzantine: multi-krum needs 2f + 3 updates, and the quorum is {quorum}, f {byzantine}"
+        case MultiKrum(byzantine=byzantine, select=select) if select is not None and select > quorum - byzantine:
+            yield f"strategy.select: expected at most {quorum - byzantine}, the quorum without f, got {select}"

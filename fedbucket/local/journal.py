@@ -84,6 +84,7 @@ def round_line(
         "round": summary.round,
         "void": summary.void_rounds > 0,
         "cohort": list(summary.averaged),
+        "left_out": list(summary.left_out),
         "absent": list(summary.absent),
         "withdrawn": list(summary.withdrawn),
         "rejected": dict(summary.rejected),

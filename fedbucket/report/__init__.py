@@ -152,6 +152,7 @@ def _flows(run: Run) -> list[Flow]:
 
 def _line(each: Round, run: Run) -> Line:
     missing = [("absent", wording.some(each.absent)), ("withdrawn", wording.some(each.withdrawn))]
+    missing.append(("left out", wording.some(each.left_out)))
     reasons = [f"{client} ({reason.replace('_', ' ')})" for client, reason in sorted(each.rejected.items())]
     return Line(
         round=each,

@@ -31,6 +31,7 @@ class Round:
     cohort: tuple[str, ...]
     absent: tuple[str, ...]
     withdrawn: tuple[str, ...]
+    left_out: tuple[str, ...]
     rejected: Mapping[str, str]
     accuracy: float | None
     relative_change: float | None
@@ -124,6 +125,7 @@ def _round(index: int, line: Mapping[str, Any]) -> Round:
         cohort=_names(line.get("cohort")),
         absent=_names(line.get("absent")),
         withdrawn=_names(line.get("withdrawn")),
+        left_out=_names(line.get("left_out")),
         rejected={str(client): str(reason) for client, reason in mapping(line.get("rejected")).items()},
         accuracy=number(line.get("accuracy")),
         relative_change=number(line.get("relative_change")),

@@ -16,7 +16,9 @@ from numpy.typing import NDArray
 from aggregator import mean as mean_module
 from aggregator import receipts as receipts_module
 from aggregator import rounds as parent_rounds
-from aggregator.mean import Change, average, model_header
+from aggregator import stripes as stripes_module
+from aggregator.mean import mean_of
+from aggregator.stripes import Change, model_header, write_data
 from exchange.blocks import WeightFile, open_weights
 from exchange.stores.memory import MemoryStore
 from tests.support import arithmetic
@@ -45,7 +47,8 @@ def averaged(model: bytes, updates: Sequence[tuple[bytes, int]], workers: int = 
     """Return the file of the next model."""
     global_model = opened(model)
     parts = [model_header(global_model, {"round": "1"})]
-    change = average(global_model, [(opened(data), count) for data, count in updates], parts.append, workers)
+    rule = mean_of([(opened(data), count) for data, count in updates]) if updates else None
+    change = write_data(global_model, rule, parts.append, workers)
     return b"".join(parts), change
 
 
@@ -82,7 +85,8 @@ def test_the_bytes_depend_on_no_size_and_no_number_of_threads(
     monkeypatch: pytest.MonkeyPatch, workers: int, stripe: int, block: int
 ):
     monkeypatch.setattr(mean_module, "STRIPE_ELEMENTS", stripe)
-    monkeypatch.setattr(mean_module, "_BLOCK", block)
+    monkeypatch.setattr(mean_module, "BLOCK", block)
+    monkeypatch.setattr(stripes_module, "BLOCK", block)
     data, change = averaged(file_of(MODEL, {}), FILES, workers)
     assert data == file_of(EXPECTED, {"round": "1"})
     assert change.relative == averaged(file_of(MODEL, {}), FILES)[1].relative
@@ -201,7 +205,7 @@ def peak_of_mean(clients: int, workers: int) -> int:
     model = opened(file_of(arrays, {}))
     members = [(opened(file_of(arrays, {})), 1)] * clients
     tracemalloc.start()
-    average(model, members, hashlib.sha256().update, workers)
+    write_data(model, mean_of(members), hashlib.sha256().update, workers)
     peak = tracemalloc.get_traced_memory()[1]
     tracemalloc.stop()
     return peak

@@ -7,7 +7,7 @@ from random import Random
 import numpy as np
 import pytest
 
-from aggregator.mean import Change
+from aggregator.stripes import Change
 from aggregator.summary import summarise
 from exchange import tensors
 from exchange.public import FINAL

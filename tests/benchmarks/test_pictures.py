@@ -10,8 +10,10 @@ from xml.etree import ElementTree
 
 import pytest
 
-from benchmarks import cnn_picture, price_picture
+from benchmarks import cnn_picture, poison_picture, price_picture
 from benchmarks.privacy_price import measure, table
+from examples.in_memory import deal
+from examples.poisoned import __main__ as poisoned
 
 ROOT = Path(__file__).parents[2]
 IMAGES = ROOT / "docs" / "images"
@@ -20,7 +22,9 @@ THREATS = (ROOT / "docs" / "threat-model.md").read_text(encoding="utf-8")
 DRAWN: dict[str, Callable[[dict[str, Any]], str]] = {
     "privacy-price": price_picture.draw,
     "cnn-opacus": cnn_picture.draw,
+    "poisoned": poison_picture.draw,
 }
+PRIVATE = [name for name in DRAWN if name != "poisoned"]  # those that show an ε
 
 
 def figures(name: str) -> dict[str, Any]:
@@ -36,12 +40,45 @@ def test_a_picture_is_drawn_from_the_figures_beside_it(name: str) -> None:
 def test_a_picture_is_self_contained_and_says_what_it_shows(name: str) -> None:
     picture = ElementTree.parse(IMAGES / f"{name}.svg").getroot()
     space = "{http://www.w3.org/2000/svg}"
-    text = " ".join(picture.itertext())
     assert picture.findtext(f"{space}title")
-    assert "δ = 1e-5" in (picture.findtext(f"{space}desc") or "")
-    assert "unit" in text
-    assert "python -m benchmarks." in text
+    assert len(picture.findtext(f"{space}desc") or "") > 100
+    assert "python -m benchmarks." in " ".join(picture.itertext())
     assert not re.search(r"https?://(?!www\.w3\.org/2000/svg)|url\(|@import", (IMAGES / f"{name}.svg").read_text())
+
+
+@pytest.mark.parametrize("name", PRIVATE)
+def test_a_picture_that_shows_a_guarantee_shows_all_of_it(name: str) -> None:
+    picture = ElementTree.parse(IMAGES / f"{name}.svg").getroot()
+    assert "δ = 1e-5" in (picture.findtext("{http://www.w3.org/2000/svg}desc") or "")
+    assert "unit" in " ".join(picture.itertext())
+
+
+def accuracies_under_lies() -> dict[tuple[str, str], float]:
+    return {(row["lie"], row["strategy"]): row["mean"] for row in figures("poisoned")["rows"]}
+
+
+def test_the_robust_rules_end_within_three_points_of_the_honest_run() -> None:
+    found = accuracies_under_lies()
+    honest = found["nobody lies", "mean"]
+    lies = {lie for lie, _ in found}
+    assert len(lies) == 4
+    assert all(found[lie, rule] > honest - 0.03 for lie in lies for rule in ("median", "trimmed mean", "multi-Krum"))
+
+
+def test_the_norm_bound_keeps_out_the_lie_that_is_scaled() -> None:
+    found = accuracies_under_lies()
+    assert found["scaled by 100", "mean"] < 0.5
+    assert found["scaled by 100", "mean, max_update_norm"] > found["nobody lies", "mean"] - 0.03
+
+
+def test_the_example_of_a_liar_runs(tmp_path: Path) -> None:
+    dealt = deal(poisoned.EXAMPLE, 0, tmp_path)
+    honest, spoilt, robust = (
+        poisoned.accuracy(dealt, lie, strategy, rounds=3)
+        for lie, strategy in (("nobody lies", "mean"), ("scaled by 100", "mean"), ("scaled by 100", "multi-Krum"))
+    )
+    assert spoilt < honest - 0.2
+    assert robust > honest - 0.1
 
 
 def test_the_price_in_the_document_is_the_one_that_was_measured() -> None:

@@ -13,7 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from exchange import tensors
-from exchange.blocks import Piece, WeightFile, digest, open_weights, read_all, stripes
+from exchange.blocks import Piece, WeightFile, digest, open_weights, read_all, sharing, stripes
 from exchange.errors import InvalidTensorFile, NotFound, StoreError, VersionMismatch
 from exchange.stores.memory import MemoryStore
 from exchange.tensors import Tensor
@@ -219,3 +219,23 @@ def test_a_file_replaced_while_it_is_opened_is_never_a_mixture() -> None:
     store.create("w", weights(MIXED))
     with pytest.raises(StoreError):
         open_weights(store, "w")
+
+
+def test_files_with_the_same_tensors_share_their_description_and_stay_what_they_are() -> None:
+    dtypes = dict.fromkeys(VALUES, "F32")
+    first, second, other = (
+        opened(data)[1]
+        for data in (
+            tensors.dump({name: value.astype(np.float32) for name, value in VALUES.items()}, {"client": "a"}),
+            tensors.dump({name: -value.astype(np.float32) for name, value in VALUES.items()}, {"client": "hospital-b"}),
+            weights(dtypes, list(reversed(VALUES))),
+        )
+    )
+    assert first.layout.data_begin != second.layout.data_begin
+    pieces = [Piece("layer2.weight", 3, 5)]
+    shared = sharing(second, [other, first])
+    assert shared.layout.tensors is first.layout.tensors
+    assert shared.layout.metadata == {"client": "hospital-b"}
+    assert np.array_equal(read_all(shared, pieces), -expected(pieces))
+    assert sharing(other, [first, second]) is other
+    assert np.array_equal(read_all(other, pieces), expected(pieces))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import hashlib
 import tomllib
 from pathlib import Path
 from typing import Any
@@ -446,11 +447,11 @@ def test_any_other_setting_gives_another_digest() -> None:
 def test_every_setting_is_tried() -> None:
     paths = [*OTHERS, *(path for path, _ in OTHERS_NOISED), "stop.patience"]
     tried = {path.replace(".0.", ".").replace(".1.", ".") for path in paths}
-    assert settable(FederationSettings) - {"privacy"} == tried
+    assert settable(FederationSettings) - {"privacy", "strategy"} == tried
 
 
 def settable(kind: Any) -> set[str]:
-    """Paths of all settings but those of the privacy mechanisms."""
+    """Paths of all settings but those of the privacy mechanisms and of the strategies."""
     sections = {"round", "train", "stop", "metrics", "client"}
     found = set()
     for name, field in kind.model_fields.items():
@@ -505,6 +506,78 @@ def test_any_other_mechanism_gives_another_digest() -> None:
     digests = {federation(privacy=privacy).sha256 for privacy in [*MECHANISMS[:3], MECHANISMS[4]]}
     digests |= {federation(privacy={**MECHANISMS[1], name: 0.5}).sha256 for name in ("epsilon", "delta", "clip_norm")}
     assert len(digests) == 7
+
+
+STRATEGIES: list[dict[str, Any]] = [
+    {"name": "fedavg", "weights": "uniform"},
+    {"name": "fedavgm"},
+    {"name": "fedavgm", "learning_rate": 0.5, "momentum": 0.0},
+    {"name": "fedadam", "learning_rate": 0.1},
+    {"name": "fedyogi", "learning_rate": 0.1},
+    {"name": "fedyogi", "learning_rate": 0.1, "beta_1": 0.8, "beta_2": 0.9, "tau": 0.01},
+    {"name": "fedadagrad", "learning_rate": 0.1},
+    {"name": "fedadagrad", "learning_rate": 0.1, "beta_1": 0.8, "tau": 0.01},
+    {"name": "median"},
+    {"name": "trimmed-mean", "byzantine": 1},
+    {"name": "multi-krum", "byzantine": 1},
+    {"name": "multi-krum", "byzantine": 1, "select": 2, "weights": "examples"},
+]
+
+
+def of_five(**changes: Any) -> dict[str, Any]:
+    """Changes that make a federation of five clients, all of them its quorum."""
+    clients = [{"id": f"hospital-{letter}", "examples": 100} for letter in "abcde"]
+    return {"client": clients, "round.quorum": 5} | changes
+
+
+@pytest.mark.parametrize("strategy", STRATEGIES)
+def test_every_strategy_is_read_back_as_it_was_published(strategy: dict[str, Any]) -> None:
+    settings = federation(**of_five(strategy=strategy))
+    again = FederationSettings.from_bytes(settings.to_bytes(), "federation.json")
+    assert again == settings
+    assert settings.strategy.model_dump().items() >= strategy.items()
+
+
+def test_any_other_strategy_gives_another_digest() -> None:
+    digests = {federation(**of_five(strategy=strategy)).sha256 for strategy in STRATEGIES}
+    assert len(digests | {federation(**of_five()).sha256}) == len(STRATEGIES) + 1
+
+
+def test_settings_that_were_published_before_there_were_strategies_mean_the_mean_and_keep_their_digest() -> None:
+    settings = federation()
+    section = b'  "strategy": {\n    "name": "fedavg",\n    "weights": "examples"\n  },\n'
+    earlier = settings.to_bytes().replace(section, b"")
+    assert len(earlier) < len(settings.to_bytes())
+    again = FederationSettings.from_bytes(earlier, "federation.json")
+    assert again.strategy == settings.strategy
+    assert again.sha256 == hashlib.sha256(earlier).hexdigest()
+
+
+PRECISION = {"strategy": {"name": "fedavg", "weights": "precision"}}
+STRATEGY_MISTAKES: list[tuple[dict[str, Any], str]] = [
+    ({"strategy": {}}, "strategy.name: is missing"),
+    ({"strategy": {"name": "sum"}}, "strategy.name: expected one of"),
+    ({"strategy": {"name": "fedavg", "learning_rate": 1.0}}, "strategy.learning_rate: no such field"),
+    ({"strategy": {"name": "fedavg", "weights": "votes"}}, "strategy.weights: expected 'examples', 'uniform' or"),
+    ({"strategy": {"name": "fedavgm", "momentum": 1.0}}, "strategy.momentum: expected less than 1"),
+    ({"strategy": {"name": "fedadam"}}, "strategy.learning_rate: is missing"),
+    ({"strategy": {"name": "fedadam", "learning_rate": 0.1, "tau": 0.0}}, "strategy.tau: expected greater than 0"),
+    ({"strategy": {"name": "median", "weights": "examples"}}, "strategy.weights: no such field"),
+    ({"strategy": {"name": "trimmed-mean"}}, "strategy.byzantine: is missing"),
+    ({"strategy": {"name": "trimmed-mean", "byzantine": 3}}, "strategy.byzantine: something must be left of 5"),
+    ({"strategy": {"name": "trimmed-mean", "byzantine": 2}, "round.quorum": 4}, "strategy.byzantine: something"),
+    ({"strategy": {"name": "multi-krum", "byzantine": 1}, "round.quorum": 4}, "strategy.byzantine: multi-krum needs"),
+    ({"strategy": {"name": "multi-krum", "byzantine": 2}}, "strategy.byzantine: multi-krum needs 2f + 3 updates"),
+    ({"strategy": {"name": "multi-krum", "byzantine": 1, "select": 5}}, "strategy.select: expected at most 4"),
+    (PRECISION, 'strategy.weights: "precision" weighs by the known noise'),
+    (PRECISION | {"privacy": {**MECHANISMS[1], "debias": "optimal"}}, 'strategy.weights: "precision" weighs'),
+]
+
+
+@pytest.mark.parametrize(("changes", "expectation"), STRATEGY_MISTAKES)
+def test_a_mistake_in_the_strategy_is_named(changes: dict[str, Any], expectation: str) -> None:
+    (problem,) = mistakes(FEDERATION, FederationSettings, of_five(**changes))
+    assert problem.startswith(expectation)
 
 
 names = st.from_regex(r"\A[a-z]([a-z-]{0,8}[a-z])?\Z")

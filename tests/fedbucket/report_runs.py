@@ -94,6 +94,7 @@ def private() -> tuple[Json, list[Json]]:
     rounds = make_rounds(names(10), 40, void=(7, 12, 13))
     rounds[3] |= {"absent": ["client-03"], "cohort": names(10)[:2] + names(10)[3:]}
     rounds[9] |= {"withdrawn": ["client-02"], "rejected": {"client-05": "non-finite"}, "cohort": names(10)[5:]}
+    rounds[9] |= {"left_out": ["client-04"]}
     rounds[11] |= {"seconds": {}, "spans": []}
     for each in rounds:
         each["shared_metrics"] = {"client-01": {"accuracy": 0.7}, "client-02": {"accuracy": 0.6}}

@@ -228,7 +228,7 @@ def test_the_table_says_who_was_missing_and_why() -> None:
     rows = {row[0]: row for row in page(private()).rows}
     assert rows["3"][1] == "9/10"
     assert rows["3"][-2:] == ["absent", "client-03"]
-    assert "".join(rows["9"][7:]) == "withdrawnclient-02;rejectedclient-05 (non-finite)"
+    assert "".join(rows["9"][7:]) == "withdrawnclient-02;left outclient-04;rejectedclient-05 (non-finite)"
     assert rows["39"][1:4] == ["10/10", "93.1\N{NO-BREAK SPACE}%", "1.0\N{NO-BREAK SPACE}%"]
 
 

@@ -51,6 +51,7 @@ KEYS = [
         keys.Attempt(federation, 7, 0),
         keys.Checkpoint(federation, 7, 0),
         keys.Pruned(federation, 7),
+        keys.OptimizerState(federation, 7),
     )
 ] + [
     str(keys.LedgerEntry("data", 0)),

@@ -4,6 +4,7 @@ Nothing is simulated but the events: in each turn every client's timer fires, th
 """
 
 import tomllib
+from collections import defaultdict
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,7 +20,7 @@ from client.checkpoints import Pace
 from client.learn import LocalTraining, initial_model, training_data
 from client.privacy.ledger import Ledger
 from client.privacy.noise import system_normals, system_uniforms
-from client.rounds import Client
+from client.rounds import Client, Learn
 from client.task import Task, load_task
 from client.training import evaluate
 from client.weights import load_into
@@ -90,9 +91,9 @@ class Dealt:
         """Return the accuracy of the last model of a whole run."""
         return self.accuracy_of(self.models(settings)[-1])
 
-    def models(self, settings: FederationSettings) -> list[bytes]:
-        """Return the global models of a whole run, model 0 first."""
-        return run(settings, self.task, {client: self._data(client) for client in self.clients})
+    def models(self, settings: FederationSettings, learning: "Learning" = lambda _, learn: learn) -> list[bytes]:
+        """Return the global models of a whole run, model 0 first; `learning` as of `run`."""
+        return run(settings, self.task, {client: self._data(client) for client in self.clients}, learning)
 
     def accuracy_of(self, file: bytes) -> float:
         """Return the `accuracy` of a weight file."""
@@ -111,24 +112,32 @@ def deal(example: Example, seed: int, folder: Path) -> Dealt:
     return Dealt(example, seed, folder, clients, test)
 
 
-def run(settings: FederationSettings, task: Task, data: dict[str, str]) -> list[bytes]:
+Learning = Callable[[str, Learn], Learn]
+
+
+def run(
+    settings: FederationSettings, task: Task, data: dict[str, str], learning: Learning = lambda _, learn: learn
+) -> list[bytes]:
     """Run a federation to its end and return its global models, model 0 first.
 
     Args:
         data: each client's file.
+        learning: (client, its honest training) → what it does instead.
     """
-    parent, inboxes = MemoryStore(lambda: 0.0), MemoryStore(lambda: 0.0)
-    clients = [_client(settings, name, task, data[name], parent) for name in settings.roster]
+    parent, inboxes = MemoryStore(lambda: 0.0), defaultdict[str, MemoryStore](lambda: MemoryStore(lambda: 0.0))
+    clients = [_client(settings, name, task, data[name], parent, learning) for name in settings.roster]
     parent_rounds.start(parent, settings, initial_model(task, settings))
     for turn in range(settings.rounds + 1):  # one more, in which the parent says that it is over
         for client in clients:
             client_rounds.sweep(client)
-        parent_rounds.sweep(Parent(parent, lambda _: inboxes, time_limit=0), f"timer:{turn}")
+        parent_rounds.sweep(Parent(parent, inboxes.__getitem__, time_limit=0), f"timer:{turn}")
     assert exists(parent, str(keys.Finished(settings.name)))
     return [parent.read(info.key) for info in parent.list(keys.models(settings.name))]
 
 
-def _client(settings: FederationSettings, name: str, task: Task, data: str, parent: MemoryStore) -> Client:
+def _client(
+    settings: FederationSettings, name: str, task: Task, data: str, parent: MemoryStore, learning: Learning
+) -> Client:
     own, state = _client_settings(settings, name, task, data), MemoryStore(lambda: 0.0)
     if own.budget is not None:
         Ledger(state, _ACCOUNT).open(own.budget.unit, own.budget.adjacency, bytes(32))
@@ -137,7 +146,7 @@ def _client(settings: FederationSettings, name: str, task: Task, data: str, pare
         open_parent=lambda _: parent,
         inbox=None,
         state=state,
-        learn=LocalTraining(own, Path(), system_normals, system_uniforms),
+        learn=learning(name, LocalTraining(own, Path(), system_normals, system_uniforms)),
         normals=system_normals,
         time_limit=0,
         pace=Pace(lambda: 0.0),

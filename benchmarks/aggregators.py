@@ -1,0 +1,258 @@
+"""One aggregator, once, in a process of its own: from the received bytes to the bytes of the global model.
+
+`python -m benchmarks.aggregators NAME …` prints one line of JSON. It runs in our environment for ours, in Flower's for
+Flower's and in NVFlare's for NVFlare's (`benchmarks.environments`); all take the same numbers, drawn from a seed. Each
+is handed the bytes as its own transport delivers them, which are made before the clock starts and do not count into
+its memory: weight files in a store here, Flower's `Parameters` or `ArrayRecord`, NVFlare's serialised DXO.
+"""
+
+import argparse
+import json
+import logging
+import resource
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+BYZANTINE = 10  # per cent of the clients, for the rules that are told
+Vector = NDArray[np.float32]
+
+
+def vector(seed: int, parameters: int) -> Vector:
+    """Return the weights of client `seed`, from 1, or the global model's, 0."""
+    return np.random.default_rng(seed).random(parameters, np.float32) - np.float32(0.5)
+
+
+def examples(client: int) -> int:
+    """Return how many examples client `client` declares."""
+    return 100 + 7 * (client % 13)
+
+
+@dataclass(frozen=True)
+class Task:
+    """What is to be aggregated.
+
+    Attributes:
+        tensors: that the model is cut into, of equal size.
+    """
+
+    clients: int
+    parameters: int
+    tensors: int
+    rule: str
+    threads: int
+
+    @property
+    def received(self) -> Iterator[tuple[dict[str, Vector], int]]:
+        """Each client's tensors and examples."""
+        for client in range(1, self.clients + 1):
+            yield self.parts(client), examples(client)
+
+    @property
+    def byzantine(self) -> int:
+        """How many may lie, under the rules that are told."""
+        return max(1, self.clients * BYZANTINE // 100)
+
+    def parts(self, client: int) -> dict[str, Vector]:
+        """Return the tensors of a client, from 1, or of the global model, 0."""
+        cut = np.array_split(vector(client, self.parameters), self.tensors)
+        return {f"layer.{number:04d}": part for number, part in enumerate(cut)}
+
+
+Prepared = tuple[Callable[[], Any], Callable[[Any], Vector]]  # what is measured, and what its result holds
+
+
+def fedbucket(task: Task) -> Prepared:
+    """Ours: from a store in memory, whose reads are copies, to the next model's file."""
+    from aggregator.krum import nearest
+    from aggregator.mean import mean_of
+    from aggregator.robust import median_of, trimmed_mean_of
+    from aggregator.stripes import model_header, write_data
+    from exchange import tensors
+    from exchange.blocks import open_weights
+    from exchange.stores.memory import MemoryStore
+
+    store = MemoryStore(lambda: 0.0)
+    store.create("model", tensors.dump(task.parts(0), {}))
+    for client, (arrays, _) in enumerate(task.received, start=1):
+        store.create(str(client), tensors.dump(arrays, {}))
+    counts = [examples(client) for client in range(1, task.clients + 1)]
+
+    def act() -> bytearray:
+        model = open_weights(store, "model")
+        files = [open_weights(store, str(client)) for client in range(1, task.clients + 1)]
+        clients, liars = task.clients, task.byzantine
+        match task.rule:
+            case "mean":
+                made = mean_of(list(zip(files, counts, strict=True)))
+            case "median":
+                made = median_of(files)
+            case "trimmed-mean":
+                made = trimmed_mean_of(files, liars)
+            case _:
+                # `record` has the norms from the pass that it makes over every update anyway.
+                norms = [float(task.parameters) ** 0.5] * clients
+                chosen = nearest(model, files, norms, liars, clients - liars, task.threads)
+                made = mean_of([(files[place], 1) for place in chosen])
+        out = bytearray(model_header(model, {}))
+        write_data(model, made, out.extend, task.threads)
+        return out
+
+    return act, lambda out: np.concatenate(list(tensors.load(bytes(out)).values()))
+
+
+def flower_aggregate(task: Task) -> Prepared:
+    """Flower's `server.strategy`: from `Parameters` to arrays, `aggregate…`, and back, as its strategies do."""
+    from flwr.common import ndarrays_to_parameters, parameters_to_ndarrays
+    from flwr.server.strategy import aggregate as own
+
+    sent = [(ndarrays_to_parameters(list(arrays.values())), count) for arrays, count in task.received]
+    clients, liars = task.clients, task.byzantine
+    rules: dict[str, Callable[[Any], Any]] = {
+        "mean": own.aggregate,
+        "median": own.aggregate_median,
+        "trimmed-mean": lambda results: own.aggregate_trimmed_avg(results, liars / clients),
+        "multi-krum": lambda results: own.aggregate_krum([(each, 1) for each, _ in results], liars, clients - liars),
+    }
+
+    def act() -> Any:
+        return ndarrays_to_parameters(rules[task.rule]([(parameters_to_ndarrays(each), count) for each, count in sent]))
+
+    return act, lambda out: np.concatenate(parameters_to_ndarrays(out))
+
+
+def flower_arrayrecords(task: Task) -> Prepared:
+    """Flower's `serverapp.strategy`, whose records hold bytes and decode them on the way."""
+    from flwr.app import Array, ArrayRecord, MetricRecord, RecordDict
+    from flwr.serverapp.strategy import fedtrimmedavg, multikrum, strategy_utils
+
+    key = "num-examples"
+
+    def record(arrays: dict[str, Vector], count: int) -> Any:
+        held = ArrayRecord({name: Array(array) for name, array in arrays.items()})
+        return RecordDict({"arrays": held, "metrics": MetricRecord({key: count})})
+
+    sent = [record(arrays, count if task.rule == "mean" else 1) for arrays, count in task.received]
+    clients, liars = task.clients, task.byzantine
+
+    def by_layer(reduce: Callable[[Any], Any]) -> Any:
+        # The loop of FedMedian's and FedTrimmedAvg's aggregate_train, without their messages.
+        names = list(sent[0]["arrays"])
+        layers = {name: [each["arrays"].pop(name).numpy() for each in sent] for name in names}
+        return ArrayRecord({name: Array(np.asarray(reduce(np.stack(layers.pop(name))))) for name in names})
+
+    rules: dict[str, Callable[[], Any]] = {
+        "mean": lambda: strategy_utils.aggregate_arrayrecords(sent, key),
+        "median": lambda: by_layer(lambda stacked: np.median(stacked, axis=0)),
+        "trimmed-mean": lambda: by_layer(lambda stacked: fedtrimmedavg.trim_mean(stacked, liars / clients)),
+        "multi-krum": lambda: strategy_utils.aggregate_arrayrecords(
+            multikrum.select_multikrum(sent, liars, clients - liars), key
+        ),
+    }
+    return rules[task.rule], lambda out: np.concatenate([out[name].numpy() for name in sorted(out)])
+
+
+def nvflare_in_time(task: Task) -> Prepared:
+    """NVFlare's InTimeAccumulateWeightedAggregator, on messages that its own serialiser takes apart one by one."""
+    from nvflare.apis.dxo import DXO, DataKind, MetaKey, from_shareable
+    from nvflare.apis.fl_constant import ReservedKey
+    from nvflare.apis.fl_context import FLContext
+    from nvflare.apis.utils.decomposers import flare_decomposers
+    from nvflare.app_common.aggregators.intime_accumulate_model_aggregator import InTimeAccumulateWeightedAggregator
+    from nvflare.app_common.app_constant import AppConstants
+    from nvflare.app_common.decomposers import common_decomposers
+    from nvflare.fuel.utils import fobs
+
+    flare_decomposers.register()
+    common_decomposers.register()
+    aggregator = InTimeAccumulateWeightedAggregator(expected_data_kind=DataKind.WEIGHTS)
+    aggregator._initialize({f"client-{client}": 1.0 for client in range(1, task.clients + 1)}, None, DataKind.WEIGHTS)
+    logging.disable()  # it misses the engine around it, and says so for every client
+    context = FLContext()
+    context.set_prop(AppConstants.CURRENT_ROUND, 0)
+
+    def message(client: int, arrays: dict[str, Vector], count: int) -> bytes:
+        dxo = DXO(DataKind.WEIGHTS, data=dict(arrays), meta={MetaKey.NUM_STEPS_CURRENT_ROUND: count})
+        shareable = dxo.to_shareable()
+        shareable.set_peer_props({ReservedKey.IDENTITY_NAME: f"client-{client}"})
+        shareable.add_cookie(AppConstants.CONTRIBUTION_ROUND, 0)
+        return bytes(fobs.dumps(shareable))
+
+    sent = [message(*each) for each in ((c, a, n) for c, (a, n) in enumerate(task.received, 1))]
+
+    def act() -> bytes:
+        for each in sent:
+            assert aggregator.accept(fobs.loads(each), context)
+        return bytes(fobs.dumps(aggregator.aggregate(context)))
+
+    return act, lambda out: np.concatenate(list(from_shareable(fobs.loads(out)).data.values()))
+
+
+AGGREGATORS = {
+    "fedbucket": fedbucket,
+    "Flower aggregate": flower_aggregate,
+    "Flower aggregate_arrayrecords": flower_arrayrecords,
+    "NVFlare in-time accumulation": nvflare_in_time,
+}
+
+
+class Peak:
+    """The resident memory at its greatest while something runs, looked at every few milliseconds."""
+
+    def __init__(self) -> None:
+        self.before = self.highest = _resident()
+        self._done = threading.Event()
+        self._watcher = threading.Thread(target=self._watch, daemon=True)
+
+    def __enter__(self) -> "Peak":
+        self._watcher.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._done.set()
+        self._watcher.join()
+
+    def _watch(self) -> None:
+        while not self._done.wait(0.005):
+            self.highest = max(self.highest, _resident())
+
+    @property
+    def mib(self) -> float:
+        """What was added to what the process held before."""
+        return max(self.highest, _resident()) - self.before
+
+
+def _resident() -> float:
+    return int(Path("/proc/self/statm").read_text().split()[1]) * resource.getpagesize() / 2**20
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser()
+    parser.add_argument("name", choices=AGGREGATORS)
+    parser.add_argument("--clients", type=int, required=True)
+    parser.add_argument("--parameters", type=int, required=True)
+    parser.add_argument("--tensors", type=int, required=True)
+    parser.add_argument("--rule", required=True)
+    parser.add_argument("--threads", type=int, default=1)
+    parser.add_argument("--result", type=Path, help="Also write the result there, as .npy.")
+    asked = parser.parse_args()
+    task = Task(asked.clients, asked.parameters, asked.tensors, asked.rule, asked.threads)
+    act, values = AGGREGATORS[asked.name](task)
+    with Peak() as peak:
+        wall, cpu = time.perf_counter(), time.process_time()
+        out = act()
+        wall, cpu = time.perf_counter() - wall, time.process_time() - cpu
+    if asked.result is not None:
+        np.save(asked.result, values(out))
+    json.dump({"seconds": wall, "cpu_seconds": cpu, "peak_mib": peak.mib}, sys.stdout)
+
+
+if __name__ == "__main__":
+    main()

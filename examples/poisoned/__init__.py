@@ -1,0 +1,1 @@
+"""Handwritten digits among ten clients, one of which lies."""
