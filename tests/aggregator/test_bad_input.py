@@ -41,7 +41,7 @@ class Counting(WatchedStore):
         super().read_into(key, offset, buffer, version)
 
 
-@settings(max_examples=400)
+@settings(max_examples=200)
 @given(
     hostile.weight_files(SHAPES, METADATA)
     | st.binary(max_size=300)
@@ -103,7 +103,7 @@ def published() -> bytes:
     return federation_settings(rounds=1).to_bytes()
 
 
-@settings(max_examples=200)
+@settings(max_examples=100)
 @given(hostile.documents(published()))
 def test_any_settings_are_settings_or_an_error_of_ours(data: bytes):
     federation = Federation(federation_settings(rounds=1)).start()

@@ -60,7 +60,7 @@ def wake(federation: Federation) -> bool:
     return False
 
 
-@settings(max_examples=100)
+@settings(max_examples=60)
 @given(hostile.documents(sound(lambda federation: contents(federation.inboxes["alder"])[TICKET])) | st.binary())
 def test_any_ticket_is_answered_or_refused(data: bytes):
     federation = ticketed()
@@ -72,7 +72,7 @@ def test_any_ticket_is_answered_or_refused(data: bytes):
     federation.assert_sound()
 
 
-@settings(max_examples=100)
+@settings(max_examples=60)
 @given(hostile.documents(sound(lambda federation: contents(federation.parent_bucket)[SETTINGS])) | st.binary())
 def test_any_settings_but_those_that_were_pinned_are_refused_and_nothing_is_kept(data: bytes):
     federation = ticketed()
@@ -88,7 +88,7 @@ def test_any_settings_but_those_that_were_pinned_are_refused_and_nothing_is_kept
 
 @pytest.mark.parametrize("event", [True, False], ids=["by-ticket", "by-timer"])
 def test_any_model_is_trained_on_or_refused(event: bool):
-    @settings(max_examples=100)
+    @settings(max_examples=60)
     @given(hostile.weight_files(SHAPES, METADATA) | st.binary(max_size=300))
     def refused(data: bytes) -> None:
         federation = ticketed()

@@ -36,7 +36,7 @@ SOUND: list[Document] = [
 
 @pytest.mark.parametrize("sound", SOUND, ids=lambda document: type(document).__name__)
 def test_any_document_is_read_as_what_it_says_or_refused(sound: Document):
-    @settings(max_examples=60)
+    @settings(max_examples=40)
     @given(hostile.documents(sound.to_bytes()) | st.binary(max_size=100))
     def read(data: bytes) -> None:
         try:

@@ -38,7 +38,7 @@ PARENT = "the parent bucket"
 _TRIES = 5  # deliveries of an event whose handler fails; then it is dropped, as queues do
 _BACKOFF = (5.0, 10.0, 20.0, 40.0)  # seconds before each of the others
 _DELIVERY = ("lost", "twice", "twice, 3 s apart", "twice, 25 s apart", "late by 8 s", "late by 130 s", "late by 500 s")
-_TIMER = ("early", "late", "twice", "left out")
+_TIMER = ("next one early", "late", "twice", "left out")
 _MODEL = {name: FIRST[name] for name in ("layer.bias", "steps")}  # the smallest with a tensor of either kind
 _STEPS = 100_000  # calls to stores; a schedule takes about a thousand
 
@@ -224,10 +224,10 @@ class World:
         astray = ""
         if not self.faults.quiet:
             astray = self.choices.departure(f"timer {firing} of {actor}", self.scenario.delivery, _TIMER) or ""
-        self._set_timer(actor, period * {"early": 0.3, "late": 2.0}.get(astray, 1.0))
-        wake = Wake(actor, None, f"timer:{firing}")
+        self._set_timer(actor, 0.3 * period if astray == "next one early" else period)
+        wake, late = Wake(actor, None, f"timer:{firing}"), period if astray == "late" else 0.0
         for _ in range({"twice": 2, "left out": 0}.get(astray, 1)):
-            self.begin(f"sweep of {actor}", wake.event_id, partial(self._sweep, wake), partial(self._swept, wake))
+            self.begin(f"sweep of {actor}", wake.event_id, partial(self._sweep, wake), partial(self._swept, wake), late)
 
     def _sweep(self, wake: Wake) -> None:
         if wake.actor == PARENT:
