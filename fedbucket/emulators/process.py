@@ -55,6 +55,11 @@ class Process:
         """The process's id, which is also its group's; None where it does not run."""
         return self._process.pid if self._process is not None else None
 
+    @property
+    def ended(self) -> int | None:
+        """The exit status of a process that has ended by itself; None where it runs, or was killed here."""
+        return self._process.poll() if self._process is not None else None
+
     def start(self) -> None:
         """Start the process; return when it listens.
 
