@@ -2,13 +2,14 @@
 # PYTHON is any Python ≥ 3.11; what is installed goes into .venv.
 
 PYTHON ?= python3
+MINUTES ?= 10
 VENV := .venv
 BIN := $(VENV)/bin
 AZURITE := .cache/azurite/node_modules/azurite
 AZURITE_VERSION := 3.35.0
 INSTALL = $(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt
 
-.PHONY: demo emulate test test-all fuzz conformance azurite lint breast-cancer cnn clean
+.PHONY: demo emulate test test-all fuzz soak conformance azurite lint breast-cancer cnn clean
 
 demo: $(VENV)/examples  ## handwritten digits, ten clients, 40 rounds
 	$(BIN)/python -m examples.digits
@@ -31,6 +32,9 @@ test-all: $(VENV)/dev azurite  ## the rest, too
 fuzz: $(VENV)/dev  ## coverage-guided: headers, keys, events, settings; SECONDS=900 for each
 	$(INSTALL) atheris
 	$(BIN)/python -m tests.fuzz $(or $(SECONDS),60)
+
+soak: $(VENV)/dev azurite  ## MINUTES=10: federations whose parts are killed, stalled and cut off make the models of one left alone
+	$(BIN)/python -m tests.soak --minutes $(MINUTES)
 
 conformance: $(VENV)/dev  ## STORE=gs://bucket/prefix: does this bucket keep the promises that fedbucket builds on?
 	@test -n "$(STORE)" || { echo "make conformance STORE=gs://bucket/prefix (or az://account/container, s3://bucket)"; exit 1; }

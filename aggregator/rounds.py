@@ -127,6 +127,7 @@ def aggregate(parent: Parent, federation: str, round_: int, event_id: str) -> No
     settings = read_settings(parent.store, federation)
     cohort = _freeze(parent, settings, round_, event_id)
     if cohort is not None:
+        log.info("%s: round %d closes: the mean of %d updates begins", federation, round_, len(cohort.members))
         commit(parent.store, settings, cohort, parent.workers)
 
 

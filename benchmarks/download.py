@@ -26,7 +26,8 @@ from urllib.parse import urlsplit
 import click
 import numpy as np
 
-from aggregator.mean import average
+from aggregator.mean import mean_of
+from aggregator.stripes import discard, write_data
 from exchange import tensors
 from exchange.blocks import open_weights
 from exchange.stores import ObjectInfo, Store, open_store
@@ -149,7 +150,7 @@ def fold_rows(members: int, workers: int, repeats: int) -> list[dict[str, object
     store.reads.clear()
 
     def mean() -> None:
-        average(file, [(file, 1 + each) for each in range(members)], lambda _: None, workers)
+        write_data(file, mean_of([(file, 1 + each) for each in range(members)]), discard, workers)
 
     mean()
     reads = list(store.reads)

@@ -72,7 +72,7 @@ def main(clients: int, parameters: int, instances: int, out: Path | None) -> Non
         os.environ.update(environment)
         make_bucket(f"gs://{BUCKET}")
         environment["FEDBUCKET_PARENT"] = f'bucket = "gs://{BUCKET}"\n'
-        source, logs = _unpacked(Path(folder)), Path(folder) / "logs"
+        source, logs = unpacked(Path(folder)), Path(folder) / "logs"
         logs.mkdir()
         host = running.enter_context(
             gcp_function(source, "on_object", environment, logs / "parent.log", instances=instances)
@@ -81,10 +81,10 @@ def main(clients: int, parameters: int, instances: int, out: Path | None) -> Non
         before, seconds = _round(open_store(f"gs://{BUCKET}"), clients, parameters, created, environment)
         after = _served(environment)
         result = {
-            "conditions": _conditions(clients, parameters, instances),
+            "conditions": conditions(clients, parameters, instances),
             "last_upload_to_model_seconds": round(seconds, 3),
             "steps": _steps(logs, clients),
-            "peak_mib_of_a_function_process": round(max(_peaks(host.pid or 0)), 1),
+            "peak_mib_of_a_function_process": round(max(memory(host.pid or 0, "VmHWM")), 1),
             "parent_requests": after["requests"] - before["requests"],
             "whole_round": after,
         }
@@ -100,12 +100,12 @@ def _round(
     """Upload everything; return what was served before the last upload, and the seconds from it to the next model."""
     random = np.random.default_rng(0)
     weights = {"weight": random.normal(size=(parameters // WIDTH, WIDTH)).astype(np.float32)}
-    rounds.start(store, _settings(clients), tensors.dump(weights, {"federation": NAME, "round": "0"}))
+    rounds.start(store, settings(clients), tensors.dump(weights, {"federation": NAME, "round": "0"}))
     for number in range(clients):
         if number == clients - 1:  # the others have been recorded: what is timed is the last one's way
             created.wait(keys.receipts(NAME, 0), clients - 1)
             before = _served(environment)
-        client = _client(number)
+        client = client_id(number)
         weights["weight"] += np.float32(0.001)
         key = str(keys.Update(NAME, client, 0))
         store.create(key, tensors.dump(weights, {"federation": NAME, "round": "0", "client": client}))
@@ -114,23 +114,26 @@ def _round(
     return before, created.when[model] - created.when[key]
 
 
-def _settings(clients: int) -> FederationSettings:
+def settings(clients: int) -> FederationSettings:
+    """Return the settings of a federation of so many clients, each of another weight."""
     content = {
         "name": NAME,
         "rounds": 10,
         "round": {"quorum": clients, "deadline": 3600},
         "train": {"learning_rate": 0.1},
         "privacy": {"mechanism": "none"},
-        "client": [{"id": _client(number), "examples": 100 + number} for number in range(clients)],
+        "client": [{"id": client_id(number), "examples": 100 + number} for number in range(clients)],
     }
     return validate(FederationSettings, content, "benchmark")
 
 
-def _client(number: int) -> str:
+def client_id(number: int) -> str:
+    """Return a client's name."""
     return f"client-{number:04d}"
 
 
-def _unpacked(folder: Path) -> Path:
+def unpacked(folder: Path) -> Path:
+    """Return a folder with the parent's package for Google Cloud, unpacked below `folder`."""
     (zip_,) = package("gcp", folder, [])
     with ZipFile(zip_) as content:
         content.extractall(folder / "parent")
@@ -146,27 +149,28 @@ def _served(environment: Mapping[str, str]) -> dict[str, int]:
 def _steps(logs: Path, clients: int) -> dict[str, Any]:
     """Return the seconds of the last update's record and of the aggregation, from the function's own log."""
     done = [line for line in read_log(logs) if line.get("outcome") == "done"]
-    last = [line["seconds"] for line in done if line["step"] == "record" and line["client"] == _client(clients - 1)]
+    last = [line["seconds"] for line in done if line["step"] == "record" and line["client"] == client_id(clients - 1)]
     return {
         "record_of_the_last_update": last[0] if last else None,
         "aggregate": max((line["seconds"] for line in done if line["step"] == "aggregate"), default=None),
     }
 
 
-def _peaks(group: int) -> list[float]:
-    """Return the peak memory of each process of a group, in MiB."""
+def memory(group: int, field: str) -> list[float]:
+    """Return the memory of each process of a group, in MiB: its peak (VmHWM), or what it has now (VmRSS)."""
     found = []
     for status in Path("/proc").glob("[0-9]*/status"):
         try:
             if os.getpgid(int(status.parent.name)) == group:
                 lines = dict(line.split(":", 1) for line in status.read_text().splitlines())
-                found.append(int(lines["VmHWM"].split()[0]) / 1024)
+                found.append(int(lines[field].split()[0]) / 1024)
         except (OSError, KeyError):
             continue  # it has ended
     return found
 
 
-def _conditions(clients: int, parameters: int, instances: int) -> dict[str, Any]:
+def conditions(clients: int, parameters: int, instances: int) -> dict[str, Any]:
+    """Return what the figures were taken under."""
     return {
         "clients": clients,
         "parameters": parameters // WIDTH * WIDTH,

@@ -5,6 +5,7 @@ taken: the same "create only, whole or not at all" that cloud stores offer. Temp
 key can name.
 """
 
+import errno
 import os
 import time
 import uuid
@@ -18,6 +19,7 @@ from exchange.errors import AlreadyExists, NotFound, ObjectTooLarge, StoreError,
 from exchange.stores.protocol import READ_LIMIT, ObjectInfo, Writer, check_key, check_prefix, is_key
 
 TEMPORARY = ".tmp"
+_NO_ROOM = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
 
 
 class FileStore:
@@ -71,6 +73,10 @@ class FileStore:
                     raise StoreError(f"{key} in {self.url}: {size} bytes announced, {file.tell()} written")
                 self._finish(file)
             self._name(temporary, path)
+        except OSError as error:
+            if error.errno not in _NO_ROOM:
+                raise
+            raise StoreError(f"{key} in {self.url}: was not written: {error.strerror}; make room there") from error
         finally:
             temporary.unlink(missing_ok=True)
 

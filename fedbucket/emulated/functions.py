@@ -1,8 +1,6 @@
 """The functions of an emulated federation: packaged as for the clouds, each in a process of its own, and subscribed."""
 
 import os
-import subprocess
-import sys
 from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
@@ -15,7 +13,8 @@ import tomli_w
 from exchange.documents import Document
 from exchange.spec import ClientSettings, FederationSettings
 from fedbucket.emulated.placement import Cloud, Placement
-from fedbucket.emulators.hosts import azure_function, gcp_function
+from fedbucket.emulators.hosts import azure_function, gcp_function, until_end_of_input
+from fedbucket.emulators.process import Process
 from fedbucket.emulators.router import Router
 from fedbucket.emulators.subscriptions import Eventarc, StorageQueue
 from fedbucket.packaging import package
@@ -34,16 +33,28 @@ class Functions:
         environment: how they find the storage of the clouds.
         folder: where the packages are unpacked.
         logs: a folder for their logs.
+        timer: seconds between two firings of each timer.
+
+    Attributes:
+        processes: those of the parent and of each client, once they run.
     """
 
     def __init__(
-        self, placement: Placement, environment: Mapping[str, str], folder: Path, logs: Path, router: Router
+        self,
+        placement: Placement,
+        environment: Mapping[str, str],
+        folder: Path,
+        logs: Path,
+        router: Router,
+        timer: float = _TIMER,
     ) -> None:
+        self.processes: dict[str, list[Process]] = {}
         self._placement = placement
         self._environment = {**environment, **_ONE_THREAD}
         self._folder = folder
         self._logs = logs
         self._router = router
+        self._timer = timer
 
     @contextmanager
     def running(self, published: FederationSettings) -> Iterator[None]:
@@ -76,12 +87,14 @@ class Functions:
             host = running.enter_context(gcp_function(source, "on_object", environment, log, instances))
             timer = running.enter_context(gcp_function(source, "on_timer", environment, log))
             self._router.subscribe(Eventarc(name, host))
-            self._router.timer(timer, "/", _TIMER)
+            self._router.timer(timer, "/", self._timer)
+            self.processes[who] = [host, timer]
         else:
             settings = {"FEDBUCKET_QUEUE": _QUEUE, "FEDBUCKET_TIMER": "0 */5 * * * *"}
             host = running.enter_context(azure_function(source, {**environment, **settings}, log))
             self._router.subscribe(StorageQueue(name, host, _QUEUE))
-            self._router.timer(host, "/admin/functions/on_timer", _TIMER)
+            self._router.timer(host, "/admin/functions/on_timer", self._timer)
+            self.processes[who] = [host]
 
     def _unpacked(self, cloud: Cloud, who: str) -> Path:
         """Return the folder of a function: its package, unpacked."""
@@ -99,12 +112,10 @@ class Functions:
         (folder / "client.toml").write_text(_toml(settings), encoding="utf-8")
         task = self._placement.task(client)
         (folder / task.name).write_bytes(task.read_bytes())
-        command = [sys.executable, "-m", "fedbucket", "client", "run", str(folder / "client.toml"), "--every", _EVERY]
-        environment = {**os.environ, **self._environment}
-        with (self._logs / f"{client}.log").open("ab") as log:
-            process = subprocess.Popen(command, env=environment, stdin=subprocess.DEVNULL, stdout=log, stderr=log)
-        running.callback(process.wait)
-        running.callback(process.kill)
+        program = ("fedbucket", "client", "run", str(folder / "client.toml"), "--every", _EVERY)
+        log = self._logs / f"{client}.log"
+        process = Process(client, until_end_of_input(*program), self._environment, log=log)
+        self.processes[client] = [running.enter_context(process)]
 
 
 def _toml(settings: Document) -> str:

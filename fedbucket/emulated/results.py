@@ -67,11 +67,21 @@ def final_model(run: RunFolder) -> str:
 
 
 def read_log(logs: Path) -> Iterator[dict[str, Any]]:
-    """Yield the lines of JSON in the logs of a folder; the last one may be torn, for the functions are killed."""
+    """Yield the objects of JSON in the logs of a folder; the last one may be torn, for the functions are killed."""
     for path in sorted(logs.glob("*.log")):
         for text in path.read_text(encoding="utf-8", errors="replace").splitlines():
-            if text.startswith("{") and text.endswith("}"):
-                yield json.loads(text)
+            yield from _objects(text)
+
+
+def _objects(text: str) -> Iterator[dict[str, Any]]:
+    """Yield those of one line: processes that share a log write an object and its end of line one after the other."""
+    while text.startswith("{"):
+        try:
+            found, end = json.JSONDecoder().raw_decode(text)
+        except json.JSONDecodeError:
+            return
+        yield found
+        text = text[end:]
 
 
 def _copy(source: Store, target: Store) -> None:

@@ -1,18 +1,23 @@
-"""gcp-storage-emulator with what it lacks of Cloud Storage: `python -m fedbucket.emulators.gcs`.
+"""gcp-storage-emulator with what it lacks of Cloud Storage: `python -m fedbucket.emulators.gcs PORT [FOLDER]`.
 
 The emulator ignores every precondition, serves one request at a time from a short queue, lists everything on one page
 and tells no generation with a download. This guard stands in front of its request handler: one lock over the check of
 the preconditions and what they guard, a thread a connection, pages, generations, and sessions that can be cancelled.
 Of every object that is created or overwritten it prints the resource, one JSON line each: what a notification holds.
+With a folder, what was acknowledged is there again when the process has been killed and started anew; the emulator's
+own way to keep things loses all of them where it is killed while it writes them down.
 """
 
 import json
 import logging
 import re
+import sqlite3
+import sys
 from collections import Counter
 from functools import partial
 from http.server import ThreadingHTTPServer
 from io import BytesIO
+from pathlib import Path
 from threading import Lock
 from typing import Any, BinaryIO, ClassVar
 from urllib.parse import parse_qsl, unquote, urlsplit
@@ -172,9 +177,43 @@ class _Memory(Storage):  # type: ignore[misc]
         pass
 
 
+class _Kept(_Memory):
+    """The same, with buckets and objects also in a database; what an unfinished upload has sent is not."""
+
+    def __init__(self, folder: Path) -> None:
+        super().__init__(use_memory_fs=True)
+        self._database = sqlite3.connect(folder / "gcs.sqlite", isolation_level=None, check_same_thread=False)
+        self._database.execute("pragma synchronous = off")  # killed is not without power: the system has it
+        self._database.execute("create table if not exists buckets (name primary key, resource)")
+        self._database.execute(
+            "create table if not exists objects (bucket, name, resource, content, primary key (bucket, name))"
+        )
+        for name, resource in self._database.execute("select * from buckets"):
+            self.buckets[name] = json.loads(resource)
+        for bucket, name, resource, content in self._database.execute("select * from objects"):
+            Storage.create_file(self, bucket, name, content, json.loads(resource))
+
+    def create_bucket(self, bucket_name: str, bucket_obj: dict[str, Any]) -> Any:
+        self._database.execute("replace into buckets values (?, ?)", (bucket_name, json.dumps(bucket_obj)))
+        return super().create_bucket(bucket_name, bucket_obj)
+
+    def create_file(
+        self, bucket_name: str, file_name: str, content: bytes, file_obj: dict[str, Any], file_id: str | None = None
+    ) -> None:
+        row = (bucket_name, file_name, json.dumps(file_obj), content)
+        self._database.execute("replace into objects values (?, ?, ?, ?)", row)
+        super().create_file(bucket_name, file_name, content, file_obj, file_id)
+
+    def _delete_file(self, bucket_name: str, file_name: str) -> None:
+        self._database.execute("delete from objects where bucket = ? and name = ?", (bucket_name, file_name))
+        super()._delete_file(bucket_name, file_name)
+
+
 def main() -> None:
     logging.disable(logging.CRITICAL)
-    serve(_Server(("127.0.0.1", 0), partial(Guard, _Memory(use_memory_fs=True))))
+    port, *folder = sys.argv[1:]
+    storage = _Kept(Path(folder[0])) if folder else _Memory(use_memory_fs=True)
+    serve(_Server(("127.0.0.1", int(port)), partial(Guard, storage)))
 
 
 if __name__ == "__main__":

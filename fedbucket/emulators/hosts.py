@@ -6,21 +6,19 @@ Google's is its functions-framework on gunicorn, as in Cloud Run; Azure's is our
 print goes to the end of a log file. They end with whoever started them, however it ends.
 """
 
-import os
-import signal
-import subprocess
 import sys
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from pathlib import Path
 
-from fedbucket.emulators.ports import free_port, wait_for
+from fedbucket.emulators.ports import free_port
+from fedbucket.emulators.process import Process
 
 _HERE = Path(__file__).parent
 
 
-class Host:
-    """One process on one port, that may be killed and started again.
+class Host(Process):
+    """One function host on one port, that may be killed and started again.
 
     Args:
         program: what Python runs, with {port} for the port.
@@ -43,61 +41,18 @@ class Host:
         instances: int = 1,
         python: Path | None = None,
     ) -> None:
-        self.name = log.stem
         self.folder = folder.resolve()
+        self.log = log.resolve()
         self.port = free_port()
         self.instances = instances
-        runner = (str(python or sys.executable), "-P", str(_HERE / "until_end_of_input.py"))
-        self._command = [*runner, *(word.format(port=self.port) for word in program)]
-        self._environment = {"PYTHONUNBUFFERED": "1", **environment}  # a killed process has logged what it printed
-        self.log = log.resolve()
-        self._process: subprocess.Popen[bytes] | None = None
+        command = until_end_of_input(*(word.format(port=self.port) for word in program), python=python)
+        environment = {"PYTHONUNBUFFERED": "1", **environment}  # a killed process has logged what it printed
+        super().__init__(log.stem, command, environment, self.port, self.folder, self.log)
 
-    @property
-    def pid(self) -> int | None:
-        """The process's id, which is also its group's; None where it does not run."""
-        return self._process.pid if self._process is not None else None
 
-    def start(self) -> None:
-        """Start the process; return when it answers.
-
-        Raises:
-            RuntimeError: it runs, or it ended: the log's last lines say why.
-        """
-        if self._process is not None:
-            raise RuntimeError(f"the host of {self.folder} runs: kill it before it is started again")
-        with self.log.open("ab") as log:
-            self._process = subprocess.Popen(
-                self._command,
-                cwd=self.folder,
-                env={**os.environ, **self._environment},
-                stdin=subprocess.PIPE,
-                stdout=log,
-                stderr=log,
-                start_new_session=True,  # killed with its workers, and by no interrupt meant for us
-            )
-        try:
-            wait_for(self._process, self.port, f"the host of {self.folder}")
-        except RuntimeError as error:
-            self.kill()
-            last = self.log.read_text(errors="replace").splitlines()[-15:]
-            raise RuntimeError("\n".join([f"{error}; the end of {self.log}:", *last])) from None
-
-    def kill(self) -> None:
-        """`kill -9` the process and all that it started; nothing where it does not run."""
-        if self._process is None:
-            return
-        with suppress(ProcessLookupError):  # it has ended by itself, and nothing is left of it
-            os.killpg(self._process.pid, signal.SIGKILL)
-        self._process.wait()
-        assert self._process.stdin is not None
-        self._process.stdin.close()
-        self._process = None
-
-    def restart(self) -> None:
-        """Kill the process and start it again, on the same port."""
-        self.kill()
-        self.start()
+def until_end_of_input(*program: str, python: Path | None = None) -> Sequence[str]:
+    """Return the command that runs a program of Python, and ends with its standard input; see the file of that name."""
+    return (str(python or sys.executable), "-P", str(_HERE / "until_end_of_input.py"), *program)
 
 
 @contextmanager
@@ -126,7 +81,7 @@ def gcp_function(
         "THREADS": "1",
     }
     program = ("functions_framework", "--host", "127.0.0.1", "--port", "{port}", "--source", "main.py")
-    with _running(Host(program, folder, {**cloud_run, **environment}, log, instances, python)) as host:
+    with Host(program, folder, {**cloud_run, **environment}, log, instances, python) as host:
         yield host
 
 
@@ -141,14 +96,5 @@ def azure_function(
     """
     program = (str(_HERE / "azure_host.py"), "{port}")
     azure = {"FUNCTIONS_WORKER_RUNTIME": "python", "AzureWebJobsScriptRoot": str(folder.resolve())}
-    with _running(Host(program, folder, {**azure, **environment}, log, python=python)) as host:
+    with Host(program, folder, {**azure, **environment}, log, python=python) as host:
         yield host
-
-
-@contextmanager
-def _running(host: Host) -> Iterator[Host]:
-    host.start()
-    try:
-        yield host
-    finally:
-        host.kill()

@@ -1,20 +1,28 @@
 """Where a process of ours listens."""
 
+import random
 import socket
 import subprocess
 import time
 
 _PATIENCE = 60.0  # seconds until a process must answer: two busy cores take ten
+# Below the ports that systems give to outgoing connections: one of those would hold it while its process is down.
+_LOWEST, _HIGHEST = 20_000, 32_000
 
 
 def free_port() -> int:
     """Return a loopback port on which nothing listens."""
-    with socket.socket() as found:
-        found.bind(("127.0.0.1", 0))
-        return int(found.getsockname()[1])
+    while True:
+        port = random.SystemRandom().randrange(_LOWEST, _HIGHEST)
+        with socket.socket() as found:
+            try:
+                found.bind(("127.0.0.1", port))
+            except OSError:
+                continue
+            return port
 
 
-def wait_for(process: "subprocess.Popen[str] | subprocess.Popen[bytes]", port: int, name: str) -> None:
+def wait_for(process: "subprocess.Popen[bytes]", port: int, name: str) -> None:
     """Return once `process` accepts connections on `port`.
 
     Raises:

@@ -1,10 +1,11 @@
-"""moto's S3, one request at a time: `python -m fedbucket.emulators.s3`.
+"""moto's S3, one request at a time: `python -m fedbucket.emulators.s3 PORT`.
 
 moto looks whether a key is taken and then puts, without a lock between the two; under hostile switching of threads two
 racers have won. So the lock is here. A request's body is read before it is taken: a slow sender holds nobody up.
 """
 
 import logging
+import sys
 from collections.abc import Callable, Iterable
 from io import BytesIO
 from threading import Lock
@@ -37,7 +38,7 @@ def one_at_a_time(application: _Application) -> _Application:
 def main() -> None:
     logging.getLogger("werkzeug").setLevel(logging.CRITICAL)
     application = one_at_a_time(DomainDispatcherApplication(create_backend_app))
-    serve(make_server("127.0.0.1", 0, application, threaded=True))
+    serve(make_server("127.0.0.1", int(sys.argv[1]), application, threaded=True))
 
 
 if __name__ == "__main__":

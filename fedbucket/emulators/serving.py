@@ -1,4 +1,4 @@
-"""What our emulator processes have in common: say where they listen, serve, and end with their standard input."""
+"""What our emulator processes have in common: serve where they are told to, and end with their standard input."""
 
 import sys
 from socketserver import TCPServer
@@ -6,7 +6,6 @@ from threading import Thread
 
 
 def serve(server: TCPServer) -> None:
-    """Print the URL of `server` and serve until standard input ends."""
-    print(f"http://127.0.0.1:{server.socket.getsockname()[1]}", flush=True)
+    """Serve until standard input ends."""
     Thread(target=server.serve_forever, daemon=True).start()
     sys.stdin.read()

@@ -86,9 +86,10 @@ def test_the_wait_for_a_model_begins_with_the_last_upload() -> None:
     assert results.seconds_to_model(created, "trial") == [1.25]
 
 
-def test_steps_are_taken_from_whole_lines_of_the_functions_log(tmp_path: Path) -> None:
+def test_steps_are_taken_from_whole_objects_in_the_functions_log_also_from_two_in_one_line(tmp_path: Path) -> None:
     logs = RunFolder(tmp_path).path / "logs"
     logs.mkdir()
     done = {"step": "record", "outcome": "done", "round": 0}
-    (logs / "parent.log").write_text(f'[INFO] booting\n{json.dumps(done)}\n{{"step": "rec')
-    assert list(results.read_log(logs)) == [done]
+    other = {**done, "round": 1}
+    (logs / "parent.log").write_text(f'[INFO] booting\n{json.dumps(done)}{json.dumps(other)}\n\n{{"step": "rec')
+    assert list(results.read_log(logs)) == [done, other]

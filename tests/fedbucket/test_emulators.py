@@ -14,6 +14,7 @@ from pathlib import Path
 
 import pytest
 
+from exchange.errors import AlreadyExists
 from exchange.stores import open_store
 from fedbucket import emulators
 from tests.exchange.stores.behind import behind
@@ -101,6 +102,31 @@ def test_an_emulator_goes_on_though_nobody_takes_what_it_tells(
         for number in range(100):  # a line of a kilobyte each, at least: more than a pipe holds
             behind(url).replace(f"{number:03}/{'x' * 800}", b"")
         assert open_store(url).create("it-still-answers", b"")
+
+
+@pytest.mark.parametrize("cloud", ["gcs", "azure"])
+def test_what_an_emulator_with_a_folder_has_acknowledged_is_there_after_it_was_killed(
+    cloud: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    if cloud == "azure" and emulators.find_azurite() is None:
+        pytest.skip("Azurite is not installed: make azurite (it needs Node)")
+    make = {"gcs": emulators.gcs_emulator, "azure": emulators.azure_emulator}[cloud]
+    with make(folder=tmp_path) as emulator:
+        for variable, value in emulator.environment.items():
+            monkeypatch.setenv(variable, value)
+        url = "gs://bucket" if cloud == "gcs" else f"az://{emulators.ACCOUNT}/bucket"
+        behind(url).make()
+        store = open_store(url)
+        for number in range(5):
+            store.create(f"removed-{number}", b"gone")
+            store.remove(f"removed-{number}")
+            store.create(f"key-{number}", bytes(range(number)))
+            before = {info.key: (info.version, info.created) for info in store.list("")}
+            emulator.restart()  # at once: there is no time in which it could write down later what it said it has
+            assert {info.key: (info.version, info.created) for info in store.list("")} == before
+        assert [store.read(f"key-{number}") for number in range(5)] == [bytes(range(number)) for number in range(5)]
+        with pytest.raises(AlreadyExists):
+            store.create("key-0", b"again")
 
 
 def refuse(payload: object) -> None:

@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from threading import Thread
+from typing import TypeVar
 from urllib.parse import urlsplit
 
 # What may befall one request. A number is an answer of the store's own, before it has done anything.
@@ -18,6 +19,7 @@ LOST = "lost"  # the store does as it is asked; its answer is lost
 CUT = "cut"  # half of the answer arrives
 UNRANGED = "unranged"  # the answer says nothing of the range that was asked for
 STALLED = "stalled"  # nothing happens for a second
+DELAYED = "delayed"  # the store is asked a second later
 STATUSES = (429, 500, 503)
 DROPS = (REFUSED, LOST, CUT)
 
@@ -41,6 +43,9 @@ class Faulty:
         return self.always or (self.plan.popleft() if self.plan else None)
 
 
+_Proxy = TypeVar("_Proxy", bound=Faulty)
+
+
 class _Server(ThreadingHTTPServer):
     daemon_threads = True
     request_queue_size = 64
@@ -57,7 +62,7 @@ class _Handler(BaseHTTPRequestHandler):
     def do_GET(self) -> None:
         body = self.rfile.read(int(self.headers.get("Content-Length") or 0))
         fault = self.faulty.next()
-        if fault == STALLED:
+        if fault in (STALLED, DELAYED):
             time.sleep(1.0)
         if fault in (REFUSED, STALLED):
             self.close_connection = True
@@ -102,8 +107,8 @@ class _Handler(BaseHTTPRequestHandler):
 
 
 @contextmanager
-def faulty(upstream: str) -> Iterator[Faulty]:
-    proxy = Faulty(upstream)
+def serving(proxy: _Proxy) -> Iterator[_Proxy]:
+    """Have the proxy stand there within."""
     thread = Thread(target=proxy.server.serve_forever, args=(0.02,))
     thread.start()
     try:
@@ -113,3 +118,9 @@ def faulty(upstream: str) -> Iterator[Faulty]:
             proxy.server.shutdown()
             proxy.server.server_close()
         thread.join()
+
+
+@contextmanager
+def faulty(upstream: str) -> Iterator[Faulty]:
+    with serving(Faulty(upstream)) as proxy:
+        yield proxy

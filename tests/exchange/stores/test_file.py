@@ -3,8 +3,12 @@
 from __future__ import annotations
 
 import os
+import resource
 import shutil
 import stat
+from collections.abc import Iterator
+from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -55,6 +59,27 @@ def test_no_temporary_file_is_left_by_success_or_failure(store: FileStore) -> No
     with pytest.raises(StoreError), store.writer("d", 4) as out:
         out.write(b"12345")
     assert tree(store.root) == {".tmp": None, "a": b"data", "b": b"data"}
+
+
+def test_a_full_disk_is_a_stores_error_that_leaves_nothing_behind(store: FileStore) -> None:
+    store.create("a", b"data")
+    with no_room(1000):
+        for write in (store.create, partial(stream, store)):
+            with pytest.raises(StoreError, match=r"b/c in file://.*was not written: .*make room"):
+                write("b/c", bytes(1001))
+    assert tree(store.root) == {".tmp": None, "a": b"data"}
+    assert store.create("b/c", bytes(1001))
+
+
+@contextmanager
+def no_room(limit: int) -> Iterator[None]:
+    """Let the system refuse to this process any file of more than `limit` bytes: one need not be root for that."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (limit, hard))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
 
 
 def test_reading_makes_no_folder(store: FileStore) -> None:
