@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from exchange import keys, strict_json, tensors
 from exchange.blocks import Piece, WeightFile, open_weights, read_all, stripes
 from exchange.errors import InvalidTensorFile, UpdateRejected
-from exchange.records import Metrics, Receipt, RejectionCode, StoredUpdate
+from exchange.records import LARGEST_METRIC, Metrics, Receipt, RejectionCode, StoredUpdate
 from exchange.spec import ClientEntry, FederationSettings, NoPrivacy
 from exchange.stores import Store
 
@@ -148,7 +148,7 @@ def _shared_metrics(metadata: dict[str, str], settings: FederationSettings) -> M
 
 
 def _is_finite_number(value: Any) -> bool:
-    return isinstance(value, (int, float)) and not isinstance(value, bool) and abs(value) < 1e300
+    return isinstance(value, (int, float)) and not isinstance(value, bool) and abs(value) < LARGEST_METRIC
 
 
 def _scan(update: WeightFile, model: WeightFile) -> tuple[str, float]:

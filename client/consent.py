@@ -17,6 +17,15 @@ def check(client: ClientSettings, federation: str, settings: FederationSettings)
     return agreement
 
 
+def check_round(client: ClientSettings, settings: FederationSettings, round_: int) -> None:
+    """Raise ConsentRefused for a round beyond the last: the ε that was agreed is that of so many rounds."""
+    if round_ >= settings.rounds:
+        raise ConsentRefused(
+            f"{client.id} agreed to {settings.rounds} rounds of {settings.name}, from 0, and round {round_} is open; "
+            "nothing was sent: more rounds are a new federation, with a name of its own"
+        )
+
+
 def agreed(client: ClientSettings, federation: str) -> Agreement:
     """Return what `client` agreed to for `federation`; raises ConsentRefused if it is nothing."""
     if (agreement := client.agreement_on(federation)) is None:

@@ -1,7 +1,6 @@
 """One round of local training, and the first model."""
 
 from collections.abc import Sized
-from math import isfinite
 from pathlib import Path
 from typing import Any, cast
 
@@ -22,8 +21,8 @@ from client.training import count_correct, derive_seed, evaluate, fit, stacked
 from client.update import Learned
 from client.weights import floating, load_into, model_file
 from exchange.documents import sha256
-from exchange.errors import TaskError, UnsupportedModel
-from exchange.records import Metrics
+from exchange.errors import InvalidTensorFile, TaskError, UnsupportedModel
+from exchange.records import LARGEST_METRIC, Metrics
 from exchange.spec import Agreement, ClientEntry, ClientSettings, FederationSettings
 
 
@@ -66,12 +65,14 @@ class LocalTraining:
 
         Raises:
             TaskError: the task failed.
+            InvalidTensorFile: the model holds values that are not finite.
             TrainingPaused, RoundClosed: from `saves`.
         """
         task = self._task(agreement)
         source = data_source(self._folder, self._settings.data, self._cache)
         module = task.model(0)
         load_into(module, model)
+        _refuse_non_finite_weights(module)
         entry = self._entry(settings)
         dataset = training_data(task, source, entry.examples)
         # Whoever mends the task, or has other data, begins anew.
@@ -85,7 +86,7 @@ class LocalTraining:
                 metrics = evaluate(task, module, held_out, self._settings.device)
             elif held_out is not None:
                 correct = count_correct(task, module, held_out, self._settings.device)
-            _refuse_non_finite(task, metrics)
+            _refuse_unfit(task, metrics)
         if plan is not None:
             with task.blamed("model()"):
                 refuse_batch_statistics(module)
@@ -171,7 +172,16 @@ def training_data(task: Task, source: str, limit: int | None) -> Dataset[Any]:
     return dataset
 
 
-def _refuse_non_finite(task: Task, metrics: Metrics) -> None:
+def _refuse_non_finite_weights(module: Module) -> None:
+    """Raise InvalidTensorFile, before anything is charged, for a model that nothing can be learned from."""
+    if unfit := [name for name, tensor in module.state_dict().items() if not tensor.isfinite().all()]:
+        raise InvalidTensorFile(f"the global model holds values that are not finite, in {unfit}; nothing was learned")
+
+
+def _refuse_unfit(task: Task, metrics: Metrics) -> None:
     """Raise TaskError, before anything is charged, for metrics for which the parent would reject the update."""
-    if unfit := {name: value for name, value in metrics.items() if not isfinite(value)}:
-        raise TaskError(f"{task.path}: metrics() gave {unfit}, expected finite numbers: these are shared")
+    if unfit := {name: value for name, value in metrics.items() if not abs(value) < LARGEST_METRIC}:  # nor is NaN
+        raise TaskError(
+            f"{task.path}: metrics() gave {unfit}, expected numbers below {LARGEST_METRIC:g} in magnitude: these are "
+            "shared"
+        )

@@ -135,6 +135,7 @@ def train(
     agreement = consent.check(client.settings, federation, settings)
     if not _open(parent, federation, round_):
         return None
+    consent.check_round(client.settings, settings, round_)
     _hold_to(client, settings)
     kept = _kept(client, settings, round_)
     if kept is None and not _answered(client, parent, federation, round_):

@@ -10,6 +10,7 @@ from exchange.spec import Count, Identifier, Sha256
 
 Round = Annotated[int, Field(ge=0, le=999_999)]
 Metrics = dict[str, float]
+LARGEST_METRIC = 1e100  # in magnitude, so that weighted sums of metrics are finite whatever the numbers of examples
 
 
 class RejectionCode(StrEnum):

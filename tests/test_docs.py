@@ -42,6 +42,7 @@ README = (ROOT / "README.md").read_text(encoding="utf-8")
 FORMAT = (ROOT / "docs" / "format.md").read_text(encoding="utf-8")
 OPERATIONS = (ROOT / "docs" / "operations.md").read_text(encoding="utf-8")
 SETTINGS = (ROOT / "docs" / "settings.md").read_text(encoding="utf-8")
+THREATS = (ROOT / "docs" / "threat-model.md").read_text(encoding="utf-8")
 
 NOT_RUN = ("make test",)  # it would run this test
 SLOW = ("make breast-cancer", "make cnn", "python -m examples")  # minutes in all; `make test-all` runs them
@@ -410,6 +411,31 @@ def _log_error(_: ObjectCreated) -> None:
         raise ValueError("an example")
     except ValueError:
         functions.log.exception("an example")
+
+
+# --- docs/threat-model.md -------------------------------------------------------------------------------------------
+
+
+def tests_in(path: Path) -> set[str]:
+    tree = ast.parse(path.read_text(encoding="utf-8"))
+    names = {node.name for node in tree.body if isinstance(node, ast.FunctionDef)}
+    return {f"{named(path)}::{name}" for name in names if name.startswith("test_")}
+
+
+def test_every_attempt_in_the_threat_model_names_the_tests_that_make_it() -> None:
+    rows = [[cell.strip() for cell in row] for row in re.findall(r"^\| (.*) \| (.*) \| (.*)\|$", THREATS, re.MULTILINE)]
+    attempts = [row for row in rows if row[0] != "it tries"]
+    assert len(attempts) > 50
+    for attempt, outcome, shown in attempts:
+        found = re.findall(r"`(tests/[\w/]+\.py)::(\w+)`", shown)
+        assert found or outcome.endswith("the deployment's part"), attempt
+        for path, function in found:
+            assert f"{path}::{function}" in tests_in(ROOT / path), attempt
+
+
+def test_the_threat_model_names_every_test_of_enmity() -> None:
+    made = set().union(*map(tests_in, ROOT.glob("tests/enmity/*.py")))
+    assert made - set(re.findall(r"tests/[\w/]+\.py::\w+", THREATS)) == set()
 
 
 # --- docs/settings.md -----------------------------------------------------------------------------------------------

@@ -3,7 +3,7 @@
 Time stands still unless nothing is on its way; then the timers fire and the stores' clock moves on.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from random import Random
 from typing import TypeVar
 
@@ -179,6 +179,19 @@ class Federation:
         """Fire a client's timer."""
         if client not in self.offline:
             self._answer(client, newest_model(self.parent_bucket, self.settings.name), client_rounds.sweep)
+
+    def restore(self, objects: Mapping[str, bytes]) -> None:
+        """Let the parent bucket be another one with these objects: versions and times are new, events are lost."""
+        restored = self._bucket(_PARENT)
+        for key in sorted(objects, reverse=True):  # so that no object has the version it had
+            restored.create(key, objects[key])
+        restored.attempts = self.parent_bucket.attempts
+        self.parent_bucket = restored
+        self.events.clear()
+
+    def empty_inbox(self, client: str) -> None:
+        """Let a client's bucket be lost, and made again."""
+        self.inboxes[client] = self._bucket(client)
 
     def upload(self, client: str, round_: int, data: bytes | None) -> keys.Update:
         """Put an update in the parent bucket as any tool may; None withdraws. Return its key."""

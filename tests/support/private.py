@@ -85,11 +85,11 @@ class Private(Federation):
     def train(self, client: str = "alder", round_: int = 0) -> None:
         client_rounds.train(self.client(client), self.settings.name, round_)
 
-    def granted(self, epsilon: float, client: str = "alder") -> None:
-        """Let one client have another budget."""
+    def granted(self, epsilon: float, *clients: str) -> None:
+        """Let some clients, or alder, have another budget."""
 
         def change(changed: Client) -> Client:
-            if changed.settings.id != client:
+            if changed.settings.id not in (clients or ("alder",)):
                 return changed
             assert changed.settings.budget is not None
             budget = changed.settings.budget.model_copy(update={"epsilon": epsilon})
