@@ -18,6 +18,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from client.checkpoints import Saves
 from client.rounds import Learn
 from client.update import Learned
 from examples.digits.__main__ import dealt as digits
@@ -62,8 +63,10 @@ class Lying:
     honest: Learn
     lie: Lie
 
-    def __call__(self, agreement: Any, settings: FederationSettings, round_: int, model: bytes, plan: Any) -> Learned:
-        learned = self.honest(agreement, settings, round_, model, plan)
+    def __call__(
+        self, agreement: Any, settings: FederationSettings, round_: int, model: bytes, plan: Any, saves: Saves, /
+    ) -> Learned:
+        learned = self.honest(agreement, settings, round_, model, plan, saves)
         return replace(learned, difference=self.lie(tensors.load(model), learned.difference))
 
 

@@ -81,8 +81,8 @@ _CLOSE, _LEDGER = "aggregator.cohort:close", "client.privacy.ledger:Ledger"
 _COMMIT = "aggregator.next_model:commit"
 
 _SUMMARY = """\
-            with suppress(AlreadyExists):  # before the model is visible, so that no model is without its summary
-                summary = summarise(settings, cohort, change, before)
+            with suppress(AlreadyExists):
+                summary = summarise(settings, cohort, change, before, planned.plan.left_out)
                 store.create(str(keys.Summary(settings.name, cohort.round)), summary.to_bytes())
 """
 _CHARGE = """\
@@ -138,7 +138,7 @@ MUTANTS = (
     _mutant(
         "version pin forgotten",
         (
-            "aggregator.next_model:_open",
+            "aggregator.next_model:open_member",
             "open_weights(store, member.key, member.version)",
             "open_weights(store, member.key)",
         ),
@@ -185,10 +185,10 @@ MUTANTS = (
         ),
         (
             f"{_CLIENT}:train",
-            "release.withdrawn)), data)\n",
-            "release.withdrawn)), data)\n"
-            "        if (plan := make_plan(settings, client.settings.id)) and not release.withdrawn:\n"
-            "            Account(client.settings, client.state, settings, round_, plan).charge()\n",
+            "    put(parent, str(update), data)\n",
+            "    put(parent, str(update), data)\n"
+            "    if (plan := make_plan(settings, client.settings.id)) and not release.withdrawn:\n"
+            "        Account(client.settings, client.state, settings, round_, plan).charge()\n",
         ),
     ),
     _mutant(
@@ -266,11 +266,16 @@ MUTANTS = (
     ),
     _mutant(
         "sweep of the client absent",
-        (f"{_CLIENT}:_sweep_federation", "if newest is None or", "if True or"),
+        (f"{_CLIENT}:sweep_federation", "if newest is None or", "if True or"),
     ),
     _mutant(
         "sweep doubling what is under way for ever",
-        (f"{_CLIENT}:_sweep_federation", "min(ages)", "max(ages)"),
+        (
+            f"{_CLIENT}:_under_way",
+            "return any(info.age < client.time_limit for mark in marks for info in client.state.list(mark))",
+            "ages = [info.age for mark in marks for info in client.state.list(mark)]\n"
+            "    return bool(ages) and max(ages) < client.time_limit",
+        ),
     ),
     _mutant(
         "aggregation doubled by whoever lost the race",
