@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from aggregator.stripes import BLOCK, Rule, Values, Workspace
 from exchange.blocks import Piece, WeightFile
 
-STRIPE_ELEMENTS = 2**20  # 8 MiB of accumulators: large enough for few requests, small enough for a small function
+STRIPE_ELEMENTS = 2**19  # 4 MiB of accumulators: large for few requests, small for a cache that others use as well
 
 Member = tuple[WeightFile, int]  # an update and its weight, a whole number
 

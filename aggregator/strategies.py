@@ -13,7 +13,7 @@ from exchange.blocks import WeightFile
 from exchange.records import StoredUpdate
 from exchange.spec import FedAvg, FederationSettings, Median, MultiKrum, TrimmedMean
 
-_STEP_SHARE = 4  # a step holds several times as many arrays of a stripe as a mean does
+_STEP_SHARE = 2  # a step holds several times as many arrays of a stripe as a mean does
 
 
 @dataclass(frozen=True)

@@ -97,12 +97,12 @@ def computed_mib(strategy: str, clients: int, workers: int) -> float:
     """Return what docs/architecture.md computes for float32: what the stripes at work take, without the imports."""
     stripe, gathered = 8 * STRIPE_ELEMENTS / MIB, 4 * GATHERED / MIB
     each = GATHERED / clients / MIB  # elements of each update that are gathered, in units of 2²⁰
-    mean = workers * (2 * stripe + 1) + stripe / 2
+    mean = workers * (2.5 * stripe + 1)
     match strategy:
         case "fedavg":
             return mean
         case "fedadam":
-            return workers * 14 * stripe / 4 + 1
+            return workers * 14 * stripe / 2 + 1
         case "multi-krum":
             return max(mean, workers * (3 * gathered + 8 * each + 1))
         case _:
