@@ -2,6 +2,8 @@
 
 from pathlib import Path
 
+import numpy as np
+
 from aggregator import rounds
 from client.privacy.floor import noise_in_words, refuse_unreachable_tolerance
 from exchange import keys, tensors
@@ -13,9 +15,12 @@ from exchange.stores import Store
 def given_model(path: Path, settings: FederationSettings) -> bytes:
     """Return global model 0 with the weights in the file at `path`; raises InvalidTensorFile, OSError."""
     try:
-        return tensors.dump(tensors.load(path.read_bytes()), {"federation": settings.name, "round": "0"})
+        weights = tensors.load(path.read_bytes())
     except InvalidTensorFile as error:
         raise InvalidTensorFile(f"{path}: expected a safetensors file to start from: {error}") from error
+    if unfit := [name for name, tensor in sorted(weights.items()) if not np.isfinite(tensor).all()]:
+        raise InvalidTensorFile(f"{path}: expected finite weights to start from, got others in {unfit}")
+    return tensors.dump(weights, {"federation": settings.name, "round": "0"})
 
 
 def first_model(task: Path, settings: FederationSettings) -> bytes:

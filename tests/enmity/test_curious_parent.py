@@ -129,6 +129,26 @@ def test_a_round_that_is_opened_again_gets_the_bytes_of_its_first_answer(mechani
     assert federation.charges() == [("orchard", 0), ("orchard", 1)]
 
 
+@both_units
+def test_a_client_that_is_made_to_train_for_nothing_again_and_again_pays_nothing_and_sends_nothing(mechanism: str):
+    """The round closes while it trains, and is opened again. It costs the client its computing time: not prevented."""
+    federation = Private(agreed(mechanism)).opened()
+    learn = federation.client("alder").learn
+    newer = str(keys.Model("orchard", 1))
+
+    def closing(*arguments: Any) -> Learned:
+        publish(federation, 1)
+        return learn(*arguments)
+
+    federation.change = lambda client: replace(client, learn=closing)
+    for _ in range(5):
+        federation.clock.advance(10_000)
+        federation.sweep_client("alder")
+        federation.parent_bucket.remove(newer)
+    assert federation.learners["alder"].calls == [0] * 5
+    assert (federation.charges(), federation.uploads()) == ([], {})
+
+
 def test_a_withdrawal_that_is_removed_and_asked_for_again_is_a_withdrawal():
     federation = Private(agreed("client")).opened()
     federation.granted(0.01)

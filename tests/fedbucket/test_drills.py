@@ -4,6 +4,7 @@ import re
 from contextlib import suppress
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from aggregator.inspection import status, verify
@@ -11,7 +12,7 @@ from client.privacy.accounting import gaussian_epsilon
 from client.privacy.ledger import Ledger, events_of
 from client.privacy.plan import make_plan
 from exchange import keys, tensors
-from exchange.errors import DifferentContent, LedgerError, SettingsError, StoreUnavailable
+from exchange.errors import DifferentContent, InvalidTensorFile, LedgerError, SettingsError, StoreUnavailable
 from exchange.events import ObjectCreated
 from exchange.spec import FederationSettings, read_federation
 from exchange.stores import Store
@@ -194,6 +195,10 @@ def test_a_mistake_that_is_found_before_the_start_is_told_by_name(tmp_path: Path
     with pytest.raises(SettingsError) as caught:
         read_federation(path)
     assert [problem.partition(":")[0] for problem in caught.value.problems] == ["rounds", "train", "privacy", "client"]
+    weights = tmp_path / "last.safetensors"
+    weights.write_bytes(tensors.dump({"bias": np.array([1.0, np.nan]), "weight": np.zeros(3)}, {}))
+    with pytest.raises(InvalidTensorFile, match=r"expected finite weights to start from, got others in \['bias'\]"):
+        starting.given_model(weights, SETTINGS)
 
 
 def test_a_mistake_that_is_found_after_the_start_takes_a_new_name_and_what_nobody_agrees_to_ends_by_itself(
