@@ -232,8 +232,8 @@ def _answer(
     try:
         if account:
             account.check(parent)  # before training: nothing is computed that could not be released
-        _begin_attempt(client, settings.name, round_)
         model = _read_model(parent, settings.name, round_, model_sha256)
+        _begin_attempt(client, settings.name, round_)
         saves = _checkpoints(client, settings, round_, parent, model, begun)
         learned = client.learn(agreement, settings, round_, model, plan, saves)
         if not _open(parent, settings.name, round_):

@@ -9,6 +9,8 @@ from exchange.documents import Document
 from exchange.spec import Count, Identifier, Sha256
 
 Round = Annotated[int, Field(ge=0, le=999_999)]
+# In so many words: a client writes it into its log, where free text could pass for lines of its own.
+LastOutcome = Annotated[str, Field(pattern=r"^(averaged|left out|absent|withdrawn|void|rejected: [a-z-]{1,40})$")]
 Metrics = dict[str, float]
 LARGEST_METRIC = 1e100  # in magnitude, so that weighted sums of metrics are finite whatever the numbers of examples
 
@@ -45,7 +47,7 @@ class Ticket(Document):
     model: str
     sha256: Sha256
     settings_sha256: Sha256
-    last: str | None
+    last: LastOutcome | None
 
 
 class Withdrawal(Document):

@@ -225,6 +225,7 @@ def test_a_model_other_than_the_ticket_names_is_refused():
     assert federation.learners["birch"].calls == []
     assert not uploaded(federation)
     assert RELEASE not in contents(federation.states["birch"])
+    assert str(keys.Attempt("orchard", 0, 0)) not in contents(federation.states["birch"]), "it would hold up the timer"
 
 
 def test_a_model_replaced_after_the_ticket_was_written_is_refused():

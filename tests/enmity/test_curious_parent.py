@@ -225,9 +225,7 @@ def test_a_federation_under_another_name_gets_nothing_before_the_client_agrees_t
     [(0, 0), (1, 1), (1, 0), (2, 2), (999_999, 0)],
     ids=["old", "a copy", "stale", "next", "far"],
 )
-@pytest.mark.parametrize(
-    "words", [{}, {"last": "\x1b[31mrejected\n" * 3, "model": "../../etc/passwd"}], ids=["", "odd"]
-)
+@pytest.mark.parametrize("words", [{}, {"last": "rejected: norm", "model": "../../etc/passwd"}], ids=["", "odd"])
 def test_a_forged_ticket_gets_nothing_that_the_open_round_would_not(
     round_: int, model_of: int, words: dict[str, str], caplog: pytest.LogCaptureFixture
 ):

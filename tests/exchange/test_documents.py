@@ -234,3 +234,13 @@ def test_half_a_surrogate_pair_is_refused_anywhere(text: str) -> None:
 
 def test_a_whole_surrogate_pair_is_one_character() -> None:
     assert strict_json.loads(b'"\\ud83e\\uddb4 \\\\ud800"') == "🦴 \\ud800"
+
+
+@pytest.mark.parametrize(
+    "last", ["averaged\nhospital-a: all is well", "rejected: ", "rejected: \x1b[2J", "very well", ""]
+)
+def test_a_ticket_says_how_the_round_before_ended_in_set_words_only(last: str) -> None:
+    content = {"federation": "readmission", "round": 1, "model": "m", "sha256": DIGEST, "settings_sha256": DIGEST}
+    assert Ticket.from_bytes(json.dumps(content | {"last": "rejected: non-finite"}).encode(), "a ticket").last
+    with pytest.raises(InvalidDocument, match="last"):
+        Ticket.from_bytes(json.dumps(content | {"last": last}).encode(), "a ticket")
