@@ -416,7 +416,7 @@ def _log_error(_: ObjectCreated) -> None:
 # --- docs/threat-model.md -------------------------------------------------------------------------------------------
 
 
-def tests_in(path: Path) -> set[str]:
+def named_tests(path: Path) -> set[str]:
     tree = ast.parse(path.read_text(encoding="utf-8"))
     names = {node.name for node in tree.body if isinstance(node, ast.FunctionDef)}
     return {f"{named(path)}::{name}" for name in names if name.startswith("test_")}
@@ -430,11 +430,11 @@ def test_every_attempt_in_the_threat_model_names_the_tests_that_make_it() -> Non
         found = re.findall(r"`(tests/[\w/]+\.py)::(\w+)`", shown)
         assert found or outcome.endswith("the deployment's part"), attempt
         for path, function in found:
-            assert f"{path}::{function}" in tests_in(ROOT / path), attempt
+            assert f"{path}::{function}" in named_tests(ROOT / path), attempt
 
 
 def test_the_threat_model_names_every_test_of_enmity() -> None:
-    made = set().union(*map(tests_in, ROOT.glob("tests/enmity/*.py")))
+    made = set().union(*map(named_tests, ROOT.glob("tests/enmity/*.py")))
     assert made - set(re.findall(r"tests/[\w/]+\.py::\w+", THREATS)) == set()
 
 

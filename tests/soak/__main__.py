@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import tempfile
 import time
 from itertools import count
@@ -35,8 +36,10 @@ def main(minutes: float, seed: int | None, rounds: int) -> None:
         if result["wrong"]:
             click.echo(f"the logs are in {folder / str(number)}", err=True)
             raise SystemExit(1)
+        shutil.rmtree(folder / str(number))
         if time.monotonic() >= until:
-            return
+            break
+    shutil.rmtree(folder)
 
 
 if __name__ == "__main__":

@@ -94,6 +94,7 @@ def disturbed(setup: Setup, folder: Path, parent: Cloud, seed: int, scale: float
         "rounds": len(setup.models) - 1,
         "seconds": round(time.monotonic() - began, 1),
         "done": sorted(done, key=lambda each: each["at"]),
+        "lost_notifications": len(running.lost),
         "left_out": [] if victims.disks else ["full disk: this user may not mount one"],
         "wrong": wrong,
     }

@@ -5,13 +5,14 @@ from __future__ import annotations
 import re
 import signal
 import subprocess
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from itertools import chain
 from pathlib import Path
 from random import Random
 from threading import Lock
+from typing import Any
 
 import pytest
 
@@ -22,11 +23,13 @@ from fedbucket.emulated.placement import Placement
 from fedbucket.emulators import Emulator, Router, azure_emulator, gcs_emulator, s3_emulator
 from fedbucket.emulators.buckets import make_bucket
 from fedbucket.emulators.process import Process
+from fedbucket.emulators.processes import Created
 from tests.soak.disturbances import Disturbance, Victims
 from tests.support.faulty import CUT, DELAYED, LOST, REFUSED, Fault, Faulty, serving
 
 TIME_LIMIT = 10  # seconds: who is killed is waited for no longer
 TIMER = 2.0  # seconds between two sweeps
+_LOST = 1 / 10  # of notifications; clouds lose fewer, but here one is hardly ever under way when its sender is killed
 _DISK = "size=1m"  # of the client's own disk; what it keeps of ten rounds is 100 kB
 _FAULTS = (REFUSED, LOST, CUT, DELAYED, 503)
 
@@ -76,6 +79,7 @@ class World:
 
     Attributes:
         disk: the folder of the small disk; None where there is none.
+        lost: the notifications that were lost on the way.
         died: who ended by himself, and with which exit status. None should.
     """
 
@@ -83,6 +87,7 @@ class World:
     storage: Mapping[str, Emulator]
     lines: Mapping[str, Line]
     disk: Path | None
+    lost: Sequence[Mapping[str, Any]]
     died: list[str] = field(default_factory=list)
     _lock: Lock = field(default_factory=Lock)  # two lanes of disturbances
 
@@ -153,12 +158,13 @@ def world(placement: OwnDisk, folder: Path, seed: int) -> Iterator[World]:
     logs = folder / "logs"
     logs.mkdir()
     with Router(dead_letters=folder / "dead-letters.jsonl") as router, ExitStack() as running:
+        lost: list[Mapping[str, Any]] = []
         folders = {cloud: folder / cloud for cloud in ("gcs", "azure")}
         for each in folders.values():
             each.mkdir()
         storage = {
-            "gcs": running.enter_context(gcs_emulator(router.gcs_object, folders["gcs"])),
-            "azure": running.enter_context(azure_emulator(router.blob, folders["azure"])),
+            "gcs": running.enter_context(gcs_emulator(_lossy(router.gcs_object, seed, lost), folders["gcs"])),
+            "azure": running.enter_context(azure_emulator(_lossy(router.blob, seed, lost), folders["azure"])),
             "s3": running.enter_context(s3_emulator()),
         }
         here = running.enter_context(pytest.MonkeyPatch.context())
@@ -179,7 +185,7 @@ def world(placement: OwnDisk, folder: Path, seed: int) -> Iterator[World]:
             for number, process in enumerate(processes)
         }
         disk = placement.disk.parent
-        yield World(hosts, storage, lines, disk if disk.is_mount() else None)
+        yield World(hosts, storage, lines, disk if disk.is_mount() else None, lost)
 
 
 @contextmanager
@@ -192,6 +198,18 @@ def small_disk(folder: Path) -> Iterator[Path]:
     finally:
         if mounted.returncode == 0:
             subprocess.run(["umount", "--lazy", folder], check=True)
+
+
+def _lossy(deliver: Created, seed: int, lost: list[Mapping[str, Any]]) -> Created:
+    random = Random(seed)
+
+    def deliver_most(payload: Mapping[str, Any]) -> None:
+        if random.random() < _LOST:
+            lost.append(payload)
+        else:
+            deliver(payload)
+
+    return deliver_most
 
 
 def _url(emulator: Emulator) -> str:
