@@ -10,6 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from client import rounds as client_rounds
+from client.checkpoints import Saves
 from client.privacy.plan import Plan
 from client.update import Learned
 from exchange import keys, tensors
@@ -43,7 +44,7 @@ def sound(of: Callable[[Federation], bytes]) -> bytes:
 
 
 def learn(
-    agreement: Agreement, settings: FederationSettings, round_: int, model: bytes, plan: Plan | None = None
+    agreement: Agreement, settings: FederationSettings, round_: int, model: bytes, plan: Plan | None, saves: Saves, /
 ) -> Learned:
     """Learn nothing, from a model of the task's shapes."""
     if {name: array.shape for name, array in tensors.load(model).items()} != SHAPES:

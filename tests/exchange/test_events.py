@@ -39,8 +39,7 @@ def gcs(payload: Any) -> list[ObjectCreated]:
 
 def structured(payload: Any) -> list[ObjectCreated]:
     attributes = dict(payload["body"])
-    event = from_gcs(attributes, attributes.pop("data"))
-    return [] if event is None else [event]
+    return from_gcs(attributes, attributes.pop("data"))
 
 
 def queued(message: Any) -> list[ObjectCreated]:

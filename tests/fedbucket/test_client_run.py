@@ -9,6 +9,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 import boto3
@@ -104,7 +105,9 @@ class Own:
     def running(self, *options: str, seconds_a_step: float = 0) -> Iterator[subprocess.Popen[str]]:
         command = [sys.executable, "-m", "fedbucket", "client", "run", str(self.toml), *options]
         environment = {**os.environ, "SECONDS_A_STEP": str(seconds_a_step), "PYTHONUNBUFFERED": "1"}
-        with subprocess.Popen(command, stderr=subprocess.PIPE, text=True, env=environment) as process:
+        # In the background of a script Ctrl-C is ignored, and what is ignored is inherited.
+        heed: Callable[[], object] = partial(signal.signal, signal.SIGINT, signal.SIG_DFL)
+        with subprocess.Popen(command, stderr=subprocess.PIPE, text=True, env=environment, preexec_fn=heed) as process:
             try:
                 yield process
             finally:

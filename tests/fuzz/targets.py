@@ -22,12 +22,12 @@ def header(data: bytes) -> None:
         layout = tensors.layout_of(data)
     except InvalidTensorFile:
         return
-    end = layout.data_begin
+    end = 0
     for tensor in layout.tensors.values():
         assert tensor.begin == end
         assert tensor.end - tensor.begin == tensor.count * tensors.NUMPY_DTYPES[tensor.dtype].itemsize
         end = tensor.end
-    assert end == layout.size == len(data)
+    assert layout.data_begin + end == layout.size == len(data)
     assert tensors.load(data).keys() == layout.tensors.keys()
 
 
@@ -67,8 +67,7 @@ def settings(data: bytes) -> None:
 def _from_gcs(payload: object) -> list:
     fields = payload if isinstance(payload, dict) else {}
     headers = fields.get("headers")
-    found = from_gcs(headers if isinstance(headers, dict) else {}, fields.get("body"))
-    return [] if found is None else [found]
+    return from_gcs(headers if isinstance(headers, dict) else {}, fields.get("body"))
 
 
 TARGETS: dict[str, Callable[[bytes], None]] = {"header": header, "key": key, "event": event, "settings": settings}
