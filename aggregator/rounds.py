@@ -10,7 +10,7 @@ there already is taken as it is.
 import logging
 from collections.abc import Callable
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from aggregator.cohort import close
 from aggregator.next_model import commit, read_summary
@@ -22,9 +22,11 @@ from exchange.events import ObjectCreated
 from exchange.public import final_reason, newest_model, open_model, read_settings
 from exchange.records import Cohort, Finished, Receipt, Summary, Ticket
 from exchange.spec import FederationSettings
-from exchange.stores import Store, exists, put
+from exchange.stores import ObjectInfo, Store, exists, put
 
 log = logging.getLogger(__name__)
+
+_KNOWN = 10_000  # receipts that one instance remembers: some ten megabytes
 
 
 @dataclass(frozen=True)
@@ -36,12 +38,15 @@ class Parent:
         open_inbox: returns a client's bucket for its URL in the settings.
         time_limit: seconds that a function may run; what somebody else began is left to him for so long.
         workers: threads of the mean.
+        known: the receipts that were read, by key and version: each new one has all of its round looked at, and what
+            one version says never changes.
     """
 
     store: Store
     open_inbox: Callable[[str], Store]
     time_limit: float
     workers: int = 1
+    known: dict[tuple[str, str], Receipt] = field(default_factory=dict)
 
 
 def handle(parent: Parent, event: ObjectCreated) -> None:
@@ -246,5 +251,14 @@ def _receipts(parent: Parent, settings: FederationSettings, round_: int) -> dict
     for info in parent.store.list(keys.receipts(settings.name, round_)):
         key = keys.parse(info.key)
         if isinstance(key, keys.Receipt) and key.client in roster:
-            found[key.client] = Receipt.from_bytes(parent.store.read(info.key), info.key)
+            found[key.client] = _receipt(parent, info)
     return found
+
+
+def _receipt(parent: Parent, info: ObjectInfo) -> Receipt:
+    if (receipt := parent.known.get((info.key, info.version))) is None:
+        receipt = Receipt.from_bytes(parent.store.read(info.key, info.version), info.key)
+        if len(parent.known) >= _KNOWN:
+            parent.known.clear()
+        parent.known[info.key, info.version] = receipt
+    return receipt

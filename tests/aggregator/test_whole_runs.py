@@ -3,15 +3,18 @@
 What must come of them is computed with NumPy alone (tests/support/arithmetic.py).
 """
 
+from collections import Counter
 from collections.abc import Sequence
+from dataclasses import replace
 from random import Random
 
 import pytest
 
-from aggregator.rounds import start
+from aggregator.rounds import aggregate, handle, record, start
+from client import rounds as client_rounds
 from exchange import keys
 from exchange.documents import sha256
-from exchange.errors import DifferentContent, StoreUnavailable
+from exchange.errors import DifferentContent, InvalidDocument, StoreUnavailable
 from exchange.events import ObjectCreated
 from exchange.stores import exists, put
 from tests.support.arithmetic import FIRST, drift, file_of, model_file, reference, trained, update_file
@@ -287,3 +290,32 @@ def test_a_second_federation_of_the_same_name_is_refused():
         start(federation.parent_bucket, federation_settings(rounds=5), federation.models[0])
     with pytest.raises(DifferentContent, match=r"000000\.safetensors"):
         start(federation.parent_bucket, federation.settings, model_file(federation.settings, 0, {}))
+
+
+def test_an_instance_reads_each_receipt_once_however_many_events_have_it_look():
+    federation = Federation(federation_settings(rounds=1)).start()
+    reads: Counter[str] = Counter()
+
+    def note(call: str) -> int:
+        reads.update([call])
+        return 0
+
+    instance = replace(federation.parent, store=WatchedStore(federation.parent_bucket, note, lambda _: None))
+    for client in CLIENTS:
+        client_rounds.train(federation.client(client), "orchard", 0)
+    while federation.events:
+        if (event := federation.events.pop(0)).bucket == "parent":
+            handle(instance, event)
+    assert {reads[f"read {keys.Receipt('orchard', 0, client)}"] for client in CLIENTS} == {1}
+    assert federation.finished
+
+
+def test_a_receipt_that_was_replaced_is_read_anew():
+    federation = Federation(federation_settings(rounds=1)).start()
+    instance = federation.parent
+    client_rounds.train(federation.client("alder"), "orchard", 0)
+    record(instance, keys.Update("orchard", "alder", 0))
+    aggregate(instance, "orchard", 0, "an event")
+    federation.parent_bucket.replace(str(keys.Receipt("orchard", 0, "alder")), b"no receipt")
+    with pytest.raises(InvalidDocument, match=r"receipts/alder\.json"):
+        aggregate(instance, "orchard", 0, "another event")
