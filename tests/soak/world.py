@@ -10,7 +10,6 @@ from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from itertools import chain
 from pathlib import Path
-from random import Random
 from threading import Lock
 from typing import Any
 
@@ -23,15 +22,13 @@ from fedbucket.emulated.placement import Placement
 from fedbucket.emulators import Emulator, Router, azure_emulator, gcs_emulator, s3_emulator
 from fedbucket.emulators.buckets import make_bucket
 from fedbucket.emulators.process import Process
-from fedbucket.emulators.processes import Created
 from tests.soak.disturbances import Disturbance, Victims
-from tests.support.faulty import CUT, DELAYED, LOST, REFUSED, Fault, Faulty, serving
+from tests.soak.network import Line, lossy
+from tests.support.faulty import serving
 
 TIME_LIMIT = 10  # seconds: who is killed is waited for no longer
 TIMER = 2.0  # seconds between two sweeps
-_LOST = 1 / 10  # of notifications; clouds lose fewer, but here one is hardly ever under way when its sender is killed
 _DISK = "size=1m"  # of the client's own disk; what it keeps of ten rounds is 100 kB
-_FAULTS = (REFUSED, LOST, CUT, DELAYED, 503)
 
 
 @dataclass(frozen=True)
@@ -51,26 +48,6 @@ class OwnDisk(Placement):
 
     def client_settings(self, client: str, published: FederationSettings) -> ClientSettings:
         return super().client_settings(client, published).model_copy(update={"time_limit": TIME_LIMIT})
-
-
-class Line(Faulty):
-    """The only way to a cloud's storage.
-
-    Attributes:
-        state: what befalls requests: nothing, all are dropped, or each third has one of several faults.
-    """
-
-    def __init__(self, upstream: str, seed: int) -> None:
-        super().__init__(upstream)
-        self.state: str = "well"
-        self._random = Random(seed)
-
-    def next(self) -> Fault:
-        if self.state == "cut off":
-            return REFUSED
-        if self.state == "unkind network" and self._random.random() < 1 / 3:
-            return self._random.choice(_FAULTS)
-        return None
 
 
 @dataclass
@@ -163,8 +140,8 @@ def world(placement: OwnDisk, folder: Path, seed: int) -> Iterator[World]:
         for each in folders.values():
             each.mkdir()
         storage = {
-            "gcs": running.enter_context(gcs_emulator(_lossy(router.gcs_object, seed, lost), folders["gcs"])),
-            "azure": running.enter_context(azure_emulator(_lossy(router.blob, seed, lost), folders["azure"])),
+            "gcs": running.enter_context(gcs_emulator(lossy(router.gcs_object, seed, lost), folders["gcs"])),
+            "azure": running.enter_context(azure_emulator(lossy(router.blob, seed, lost), folders["azure"])),
             "s3": running.enter_context(s3_emulator()),
         }
         here = running.enter_context(pytest.MonkeyPatch.context())
@@ -198,18 +175,6 @@ def small_disk(folder: Path) -> Iterator[Path]:
     finally:
         if mounted.returncode == 0:
             subprocess.run(["umount", "--lazy", folder], check=True)
-
-
-def _lossy(deliver: Created, seed: int, lost: list[Mapping[str, Any]]) -> Created:
-    random = Random(seed)
-
-    def deliver_most(payload: Mapping[str, Any]) -> None:
-        if random.random() < _LOST:
-            lost.append(payload)
-        else:
-            deliver(payload)
-
-    return deliver_most
 
 
 def _url(emulator: Emulator) -> str:
