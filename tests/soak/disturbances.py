@@ -59,15 +59,15 @@ class Victims:
         return self.clouds
 
 
-def kills(seed: int, victims: Victims) -> Iterator[Disturbance]:
-    """Yield one after the other, without an end."""
+def kills(seed: int, victims: Victims, scale: float = 1.0) -> Iterator[Disturbance]:
+    """Yield one after the other, without an end; `scale` makes them, and the pauses between them, shorter."""
     random = Random(f"{seed} kills")
     while True:
-        yield _drawn(random, "kill -9", victims, longest_pause=6.0)
+        yield _drawn(random, "kill -9", victims, longest_pause=6.0, scale=scale)
 
 
 def troubles(seed: int, victims: Victims, scale: float = 1.0) -> Iterator[Disturbance]:
-    """Yield all other kinds, in an order of the seed's, again and again; `scale` makes them shorter."""
+    """Yield all other kinds, in an order of the seed's, again and again; `scale` as for `kills`."""
     random = Random(f"{seed} troubles")
     kinds = [kind for kind in _LASTS if kind != "kill -9" and victims.of(kind)]
     while True:
@@ -78,5 +78,5 @@ def troubles(seed: int, victims: Victims, scale: float = 1.0) -> Iterator[Distur
 
 def _drawn(random: Random, kind: Kind, victims: Victims, longest_pause: float, scale: float = 1.0) -> Disturbance:
     shortest, longest = _LASTS[kind]
-    whom, after = random.choice(victims.of(kind)), random.uniform(0.2, longest_pause)
+    whom, after = random.choice(victims.of(kind)), scale * random.uniform(0.2, longest_pause)
     return Disturbance(kind, whom, round(after, 2), round(scale * random.uniform(shortest, longest), 2))

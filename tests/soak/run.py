@@ -65,7 +65,7 @@ def disturbed(setup: Setup, folder: Path, parent: Cloud, seed: int, scale: float
 
     Args:
         folder: a new folder for all that the run leaves.
-        scale: makes what lasts long shorter.
+        scale: makes disturbances, and the pauses between them, shorter.
 
     Returns:
         What was done, and what is wrong: nothing, if its models are those of the run that was left alone.
@@ -78,7 +78,7 @@ def disturbed(setup: Setup, folder: Path, parent: Cloud, seed: int, scale: float
         with world(placement, folder, seed) as running, ThreadPoolExecutor(2) as lanes:
             victims, store = running.victims, open_store(placement.parent_bucket)
             rounds.start(store, placement.settings(), setup.first)
-            plans = (kills(seed, victims), troubles(seed, victims, scale))
+            plans = (kills(seed, victims, scale), troubles(seed, victims, scale))
             lanes_ = [lanes.submit(_disturb, running, plan, over, began, done) for plan in plans]
             try:
                 newest = _wait_for_end(store)

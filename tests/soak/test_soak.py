@@ -22,7 +22,7 @@ VICTIMS = Victims(["parent 0", "hospital-a 0"], ["azure", "gcs"], ["azure", "gcs
 def test_a_federation_whose_parts_are_killed_makes_the_models_of_one_left_alone(tmp_path: Path) -> None:
     result = disturbed(undisturbed(tmp_path, rounds_=3), tmp_path / "disturbed", "gcp", seed=3, scale=0.2)
     assert result["wrong"] == []
-    assert sum(each["kind"] == "kill -9" for each in result["done"]) >= 3
+    assert "kill -9" in {each["kind"] for each in result["done"]}
 
 
 def test_a_seed_draws_the_same_disturbances_again_and_another_seed_others() -> None:
