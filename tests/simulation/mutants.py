@@ -312,8 +312,8 @@ MUTANTS = (
         "a receipt overwritten in effect by a second answer",
         (
             f"{_PARENT}:_receipts",
-            "            found[key.client] = Receipt.from_bytes(parent.store.read(info.key), info.key)\n",
-            "            found[key.client] = Receipt.from_bytes(parent.store.read(info.key), info.key)\n"
+            "            found[key.client] = _receipt(parent, info)\n",
+            "            found[key.client] = _receipt(parent, info)\n"
             "            second = keys.Update(settings.name, key.client, round_, withdrawn=True)\n"
             "            if exists(parent.store, str(second)):\n"
             "                found[key.client] = Receipt(federation=settings.name, round=round_, client=key.client,"
