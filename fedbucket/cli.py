@@ -50,7 +50,12 @@ main.add_command(report)
 @click.option("--init", type=_FILE, help="Start from these weights (safetensors) in place of the task's own.")
 @click.option("--chaos", type=int, metavar="SEED", help="Deliver events twice, late, out of order; let handlers fail.")
 @click.option(
-    "--emulators", "parent", type=click.Choice(["gcp", "azure"]), help="Across emulated clouds; the parent's."
+    "--emulators",
+    "parent",
+    type=click.Choice(["gcp", "azure"]),
+    is_flag=False,
+    flag_value="gcp",
+    help="Across emulated clouds; the parent's is gcp unless azure is named.",
 )
 @click.option("--json", "as_json", is_flag=True, help="Print summary.json, and nothing else, on standard output.")
 def run(
