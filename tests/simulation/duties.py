@@ -128,7 +128,9 @@ def _owes_model(world: World, task: Task, round_: int, event_id: str) -> None:
         age = parent.age(keys.Model(name, round_), task.began_at) - _SECOND
         if closes(world, given, age)[0]:
             raise Violation("a round that can close is closed", f"{task.name} left round {round_} open")
-    elif Cohort.from_bytes(parent.bytes_of(cohort), "cohort").frozen_by == event_id:
+    elif Cohort.from_bytes(parent.bytes_of(cohort), "cohort").frozen_by == event_id and (
+        parent.had(cohort, task.began) or parent.first[str(cohort)].by == task.name
+    ):  # not a redelivery that had looked before the first delivery of the event froze it
         raise Violation("whoever freezes a cohort makes the model", f"{task.name} left model {round_ + 1} out")
     elif parent.had(cohort, task.began) and parent.age(cohort, task.began_at) > TIME_LIMIT + _SECOND:
         raise Violation("an abandoned cohort is taken up", f"{task.name} left model {round_ + 1} out")
