@@ -6,23 +6,26 @@ What lies in a bucket is copied to a local folder, at one version, and copied ag
 import re
 import shutil
 import tempfile
+from collections.abc import Sequence
 from pathlib import Path
 
 from exchange.documents import sha256
 from exchange.errors import NotFound, SettingsError
+from exchange.spec import Identity
 from exchange.stores import ObjectInfo, Store, open_store
 
 _IN_BUCKET = re.compile(r"((?:gs|s3)://[^/]+|az://[^/]+/[^/]+)/(.+)")
 _BLOCK = 2**24  # bytes of a request: few of them, little memory
 
 
-def data_source(folder: Path, data: str, cache: Path | None) -> str:
+def data_source(folder: Path, data: str, cache: Path | None, identities: Sequence[Identity] = ()) -> str:
     """Return what is handed to the task's data(): a local path where there is one, anything else as it is.
 
     Args:
         folder: what `data` is relative to, if it is a path.
         data: a path, the URL of an object or a prefix (gs://, az://, s3://), or any text.
         cache: a folder for copies of what lies in buckets; None for none.
+        identities: who asks, where the bucket is in another cloud.
 
     Raises:
         NotFound: there is no such object, and no object under such a prefix.
@@ -31,7 +34,7 @@ def data_source(folder: Path, data: str, cache: Path | None) -> str:
     if (folder / data).exists():
         return str((folder / data).resolve())
     if cache is not None and (match := _IN_BUCKET.fullmatch(data)):
-        return str(fetch(open_store(match[1]), match[2], cache))
+        return str(fetch(open_store(match[1], identities), match[2], cache))
     return data
 
 

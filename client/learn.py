@@ -69,7 +69,7 @@ class LocalTraining:
             TrainingPaused, RoundClosed: from `saves`.
         """
         task = self._task(agreement)
-        source = data_source(self._folder, self._settings.data, self._cache)
+        source = data_source(self._folder, self._settings.data, self._cache, self._settings.identity)
         module = task.model(0)
         load_into(module, model)
         _refuse_non_finite_weights(module)

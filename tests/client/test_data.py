@@ -7,6 +7,7 @@ import pytest
 from client import data
 from client.data import data_source, fetch
 from exchange.errors import NotFound, SettingsError, VersionMismatch
+from exchange.spec import GoogleInAzure
 from tests.support.buckets import Bucket, Clock
 from tests.support.watched import Crash, CrashingStore, Unavailable
 
@@ -98,3 +99,19 @@ def test_what_is_no_url_of_an_object_is_handed_on_as_it_is(tmp_path: Path):
     for text in ("gs://bucket", "az://account/container", "https://host/rows", "postgresql://host/rows", "rows.csv"):
         assert data_source(tmp_path, text, tmp_path) == text
     assert data_source(tmp_path, "gs://bucket/rows", None) == "gs://bucket/rows"
+
+
+def test_a_bucket_in_another_cloud_is_opened_as_who_one_is_there(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    bucket = Bucket(Clock())
+    bucket.create("rows.npz", b"rows")
+    asked: list[tuple[object, ...]] = []
+
+    def opened(*arguments: object) -> Bucket:
+        asked.append(arguments)
+        return bucket
+
+    monkeypatch.setattr(data, "open_store", opened)
+    identity = GoogleInAzure(trust="gcp-to-azure", bucket="az://account", tenant="tenant", client="client")
+    found = data_source(tmp_path, "az://account/data/rows.npz", tmp_path / "copies", [identity])
+    assert Path(found).read_bytes() == b"rows"
+    assert asked == [("az://account/data", [identity])]
