@@ -8,7 +8,6 @@ from collections.abc import Sequence
 from functools import partial
 from typing import Any
 
-import numpy as np
 from numpy.typing import NDArray
 
 from aggregator.stripes import BLOCK, Rule, Values, Workspace
@@ -26,18 +25,22 @@ def mean_of(members: Sequence[Member]) -> Rule:
 
 def _mean(members: Sequence[Member], pieces: Sequence[Piece], work: Workspace) -> Values:
     total = work.values[: sum(piece.count for piece in pieces)]
-    total.fill(0)
-    for member, weight in members:
+    for place, (member, weight) in enumerate(members):
         start = 0
         for values in member.read(pieces, work.incoming):
-            _fold(values, weight, total[start : start + len(values)], work.block)
+            _fold(values, weight, total[start : start + len(values)], None if place == 0 else work.block)
             start += len(values)
     total /= sum(weight for _, weight in members)
     return total
 
 
-def _fold(values: NDArray[Any], weight: int, total: Values, room: Values) -> None:
+def _fold(values: NDArray[Any], weight: int, total: Values, room: Values | None) -> None:
+    """Add to `total`, or begin it where there is no room for the products."""
     for begin in range(0, len(values), BLOCK):
         block = values[begin : begin + BLOCK]
-        weighted = np.multiply(block, float(weight), out=room[: len(block)], dtype=np.float64)
-        total[begin : begin + len(block)] += weighted
+        part = total[begin : begin + len(block)]
+        weighted = part if room is None else room[: len(block)]
+        weighted[:] = block  # first widened, then multiplied: NumPy's way of both at once takes longer
+        weighted *= weight
+        if room is not None:
+            part += weighted

@@ -9,7 +9,7 @@ from aggregator.strategies import Plan, Update, decide
 from aggregator.stripes import Change, Out, discard, model_header, write_data
 from aggregator.summary import summarise
 from exchange import keys, tensors
-from exchange.blocks import WeightFile, digest, open_weights, sharing
+from exchange.blocks import WeightFile, digest, open_weights
 from exchange.errors import (
     AlreadyExists,
     CohortUnreadable,
@@ -105,7 +105,7 @@ def plan(store: Store, settings: FederationSettings, cohort: Cohort, workers: in
     """
     model = open_model(store, settings.name, cohort.round)
     before = read_summary(store, settings.name, cohort.round - 1)
-    updates = list(_open_all(store, cohort, model))
+    updates = list(_open_all(store, cohort))
     decided = decide(settings, model, updates, _last_state(store, settings, cohort.round, before), workers)
     change = None
     if settings.stop.tolerance is not None and decided.rule:
@@ -144,19 +144,16 @@ def _last_state(store: Store, settings: FederationSettings, round_: int, before:
     return open_state(store, settings.name, last)
 
 
-def _open_all(store: Store, cohort: Cohort, model: WeightFile) -> Iterator[Update]:
-    distinct = [model]
+def _open_all(store: Store, cohort: Cohort) -> Iterator[Update]:
+    alike: tensors.Alike = {}
     for member in cohort.members:
-        file = sharing(open_member(store, member), distinct)
-        if not any(file.layout.tensors is other.layout.tensors for other in distinct):
-            distinct.append(file)
-        yield Update(member, file)
+        yield Update(member, open_member(store, member, alike))
 
 
-def open_member(store: Store, member: StoredUpdate) -> WeightFile:
+def open_member(store: Store, member: StoredUpdate, alike: tensors.Alike | None = None) -> WeightFile:
     """Return a member's update, pinned to what the cohort recorded; raises CohortUnreadable."""
     try:
-        return open_weights(store, member.key, member.version)
+        return open_weights(store, member.key, member.version, alike=alike)
     except VersionMismatch:
         return _open_restored(store, member)
     except (NotFound, InvalidTensorFile) as error:

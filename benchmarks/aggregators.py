@@ -3,7 +3,7 @@
 `python -m benchmarks.aggregators NAME …` prints one line of JSON. It runs in our environment for ours, in Flower's for
 Flower's and in NVFlare's for NVFlare's (`benchmarks.environments`); all take the same numbers, drawn from a seed. Each
 is handed the bytes as its own transport delivers them, which are made before the clock starts and do not count into
-its memory: weight files in a store here, Flower's `Parameters` or `ArrayRecord`, NVFlare's serialised DXO.
+its memory: weight files in a store here, the objects that Flower's grid pulls, NVFlare's serialised DXO.
 """
 
 import argparse
@@ -66,6 +66,18 @@ class Task:
         return {f"layer.{number:04d}": part for number, part in enumerate(cut)}
 
 
+class Sink:
+    """Memory for a file whose size is known, as a store's writer knows it."""
+
+    def __init__(self, size: int) -> None:
+        self.data = np.empty(size, np.uint8)
+        self._written = 0
+
+    def write(self, data: bytes | memoryview) -> None:
+        self.data[self._written : self._written + len(data)] = np.frombuffer(data, np.uint8)
+        self._written += len(data)
+
+
 Prepared = tuple[Callable[[], Any], Callable[[Any], Vector]]  # what is measured, and what its result holds
 
 
@@ -78,16 +90,17 @@ def fedbucket(task: Task) -> Prepared:
     from exchange import tensors
     from exchange.blocks import open_weights
     from exchange.stores.memory import MemoryStore
+    from exchange.tensors import Alike
 
     store = MemoryStore(lambda: 0.0)
     store.create("model", tensors.dump(task.parts(0), {}))
     for client, (arrays, _) in enumerate(task.received, start=1):
-        store.create(str(client), tensors.dump(arrays, {}))
+        store.create(str(client), tensors.dump(arrays, {"client": str(client)}))
     counts = [examples(client) for client in range(1, task.clients + 1)]
 
-    def act() -> bytearray:
-        model = open_weights(store, "model")
-        files = [open_weights(store, str(client)) for client in range(1, task.clients + 1)]
+    def act() -> NDArray[np.uint8]:
+        model, alike = open_weights(store, "model"), Alike()
+        files = [open_weights(store, str(client), alike=alike) for client in range(1, task.clients + 1)]
         clients, liars = task.clients, task.byzantine
         match task.rule:
             case "mean":
@@ -101,19 +114,25 @@ def fedbucket(task: Task) -> Prepared:
                 norms = [float(task.parameters) ** 0.5] * clients
                 chosen = nearest(model, files, norms, liars, clients - liars, task.threads)
                 made = mean_of([(files[place], 1) for place in chosen])
-        out = bytearray(model_header(model, {}))
-        write_data(model, made, out.extend, task.threads)
-        return out
+        sink = Sink(model.layout.size)
+        sink.write(model_header(model, {}))
+        write_data(model, made, sink.write, task.threads)
+        return sink.data
 
-    return act, lambda out: np.concatenate(list(tensors.load(bytes(out)).values()))
+    return act, lambda out: np.concatenate(list(tensors.load(out.tobytes()).values()))
 
 
 def flower_aggregate(task: Task) -> Prepared:
-    """Flower's `server.strategy`: from `Parameters` to arrays, `aggregate…`, and back, as its strategies do."""
-    from flwr.common import ndarrays_to_parameters, parameters_to_ndarrays
+    """Flower's `server.strategy`: from its objects to arrays, `aggregate…`, and to `Parameters`, as its servers do."""
+    from flwr.common import Code, FitRes, Status, ndarrays_to_parameters, parameters_to_ndarrays
+    from flwr.compat.common.recorddict_compat import fitres_to_recorddict, recorddict_to_fitres
     from flwr.server.strategy import aggregate as own
 
-    sent = [(ndarrays_to_parameters(list(arrays.values())), count) for arrays, count in task.received]
+    def sent(arrays: dict[str, Vector], count: int) -> FlowerObjects:
+        parameters = ndarrays_to_parameters(list(arrays.values()))
+        return deflated(fitres_to_recorddict(FitRes(Status(Code.OK, ""), parameters, count, {}), keep_input=False))
+
+    received = [sent(*each) for each in task.received]
     clients, liars = task.clients, task.byzantine
     rules: dict[str, Callable[[Any], Any]] = {
         "mean": own.aggregate,
@@ -123,40 +142,66 @@ def flower_aggregate(task: Task) -> Prepared:
     }
 
     def act() -> Any:
-        return ndarrays_to_parameters(rules[task.rule]([(parameters_to_ndarrays(each), count) for each, count in sent]))
+        answers = [recorddict_to_fitres(inflated(each), keep_input=False) for each in received]
+        results = [(parameters_to_ndarrays(each.parameters), each.num_examples) for each in answers]
+        return ndarrays_to_parameters(rules[task.rule](results))
 
     return act, lambda out: np.concatenate(parameters_to_ndarrays(out))
 
 
 def flower_arrayrecords(task: Task) -> Prepared:
-    """Flower's `serverapp.strategy`, whose records hold bytes and decode them on the way."""
+    """Flower's `serverapp.strategy`: from its objects to records, whose bytes it decodes on the way."""
     from flwr.app import Array, ArrayRecord, MetricRecord, RecordDict
     from flwr.serverapp.strategy import fedtrimmedavg, multikrum, strategy_utils
 
     key = "num-examples"
 
-    def record(arrays: dict[str, Vector], count: int) -> Any:
+    def sent(arrays: dict[str, Vector], count: int) -> FlowerObjects:
         held = ArrayRecord({name: Array(array) for name, array in arrays.items()})
-        return RecordDict({"arrays": held, "metrics": MetricRecord({key: count})})
+        return deflated(RecordDict({"arrays": held, "metrics": MetricRecord({key: count})}))
 
-    sent = [record(arrays, count if task.rule == "mean" else 1) for arrays, count in task.received]
+    received = [sent(arrays, count if task.rule == "mean" else 1) for arrays, count in task.received]
     clients, liars = task.clients, task.byzantine
 
-    def by_layer(reduce: Callable[[Any], Any]) -> Any:
+    def by_layer(records: list[Any], reduce: Callable[[Any], Any]) -> Any:
         # The loop of FedMedian's and FedTrimmedAvg's aggregate_train, without their messages.
-        names = list(sent[0]["arrays"])
-        layers = {name: [each["arrays"].pop(name).numpy() for each in sent] for name in names}
+        names = list(records[0]["arrays"])
+        layers = {name: [each["arrays"].pop(name).numpy() for each in records] for name in names}
         return ArrayRecord({name: Array(np.asarray(reduce(np.stack(layers.pop(name))))) for name in names})
 
-    rules: dict[str, Callable[[], Any]] = {
-        "mean": lambda: strategy_utils.aggregate_arrayrecords(sent, key),
-        "median": lambda: by_layer(lambda stacked: np.median(stacked, axis=0)),
-        "trimmed-mean": lambda: by_layer(lambda stacked: fedtrimmedavg.trim_mean(stacked, liars / clients)),
-        "multi-krum": lambda: strategy_utils.aggregate_arrayrecords(
-            multikrum.select_multikrum(sent, liars, clients - liars), key
+    rules: dict[str, Callable[[list[Any]], Any]] = {
+        "mean": lambda records: strategy_utils.aggregate_arrayrecords(records, key),
+        "median": lambda records: by_layer(records, lambda stacked: np.median(stacked, axis=0)),
+        "trimmed-mean": lambda records: by_layer(
+            records, lambda stacked: fedtrimmedavg.trim_mean(stacked, liars / clients)
+        ),
+        "multi-krum": lambda records: strategy_utils.aggregate_arrayrecords(
+            multikrum.select_multikrum(records, liars, clients - liars), key
         ),
     }
-    return rules[task.rule], lambda out: np.concatenate([out[name].numpy() for name in sorted(out)])
+
+    def act() -> Any:
+        return rules[task.rule]([inflated(each) for each in received])
+
+    return act, lambda out: np.concatenate([out[name].numpy() for name in sorted(out)])
+
+
+FlowerObjects = tuple[str, dict[str, bytes]]  # the identifier of the outermost, and all of them by identifier
+
+
+def deflated(record: Any) -> FlowerObjects:
+    """Return a message's content as Flower's grid pulls it: objects, an array's bytes in chunks of 5 MiB."""
+    from flwr.supercore.inflatable.inflatable_object import get_all_nested_objects
+
+    objects = get_all_nested_objects(record)
+    return record.object_id, {name: each.deflate() for name, each in objects.items()}
+
+
+def inflated(objects: FlowerObjects) -> Any:
+    """Return the content, made as the grid makes it of what it pulled."""
+    from flwr.supercore.inflatable.inflatable_utils import inflate_object_from_contents
+
+    return inflate_object_from_contents(*objects)
 
 
 def nvflare_in_time(task: Task) -> Prepared:

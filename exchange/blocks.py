@@ -6,7 +6,7 @@ another order or dtype are read in step by the same pieces.
 
 import hashlib
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -73,9 +73,13 @@ class _Run:
 
 
 def open_weights(
-    store: Store, key: str, version: str | None = None, max_header_bytes: int = tensors.MAX_HEADER_BYTES
+    store: Store,
+    key: str,
+    version: str | None = None,
+    max_header_bytes: int = tensors.MAX_HEADER_BYTES,
+    alike: tensors.Alike | None = None,
 ) -> WeightFile:
-    """Return the file at `key`, at `version` or as it is now.
+    """Return the file at `key`, at `version` or as it is now; `alike` as `tensors.read_layout` has it.
 
     Raises:
         NotFound, VersionMismatch: from the store.
@@ -89,18 +93,7 @@ def open_weights(
         store.read_into(key, offset, memoryview(data), pinned)
         return bytes(data)
 
-    return WeightFile(store, key, pinned, tensors.read_layout(read, info.size, max_header_bytes))
-
-
-def sharing(file: WeightFile, others: Iterable[WeightFile]) -> WeightFile:
-    """Return `file`, its tensors being the very object of an other's that has the same: most clients' files are alike.
-
-    A file's own description takes some 300 bytes a tensor, which would be most of the memory of many clients.
-    """
-    for other in others:
-        if file.layout.tensors == other.layout.tensors:
-            return replace(file, layout=replace(file.layout, tensors=other.layout.tensors))
-    return file
+    return WeightFile(store, key, pinned, tensors.read_layout(read, info.size, max_header_bytes, alike))
 
 
 def digest(file: WeightFile) -> str:

@@ -2,8 +2,12 @@
 strings that no UTF-8 can hold."""
 
 import json
+from collections.abc import Callable
+from functools import partial
 from math import isfinite
-from typing import Any
+from typing import Any, TypeVar
+
+_T = TypeVar("_T")
 
 
 def loads(data: bytes) -> Any:
@@ -14,15 +18,22 @@ def loads(data: bytes) -> Any:
             pair, or nested too deep.
     """
     text = data.decode()
+    return _checked(text, partial(json.loads, text, **_HOOKS))
+
+
+def first(text: str, start: int) -> tuple[Any, int]:
+    """Return the value that begins at `start`, and where it ends, whatever follows; raises as `loads`."""
+    return _checked(text, partial(json.JSONDecoder(**_HOOKS).raw_decode, text, start))
+
+
+def _checked(text: str, read: Callable[[], _T]) -> _T:
     try:
-        value = json.loads(
-            text, object_pairs_hook=_object, parse_constant=_no_constant, parse_float=_finite, parse_int=_whole
-        )
+        found = read()
         if "\\u" in text:  # only an escape can leave half a surrogate pair, which cannot be written again
-            json.dumps(value, ensure_ascii=False).encode()
+            json.dumps(found, ensure_ascii=False).encode()
     except RecursionError as error:
         raise ValueError("nested too deep") from error
-    return value
+    return found
 
 
 def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
@@ -45,3 +56,11 @@ def _whole(text: str) -> int:
     if text == "-0":  # a float to most readers
         raise ValueError("-0 is not a whole number")
     return int(text)
+
+
+_HOOKS: dict[str, Any] = {
+    "object_pairs_hook": _object,
+    "parse_constant": _no_constant,
+    "parse_float": _finite,
+    "parse_int": _whole,
+}

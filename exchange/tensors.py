@@ -6,7 +6,7 @@ from the first byte of the data to the file's last. Format: https://huggingface.
 """
 
 import json
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from math import prod
 from typing import Any
@@ -19,6 +19,7 @@ from exchange.errors import InvalidTensorFile
 
 MAX_HEADER_BYTES = 100_000_000  # the format's own limit
 METADATA = "__metadata__"
+_METADATA_FIRST = f'{{"{METADATA}":'.encode()
 _MAX_DIMENSIONS = 32  # of an array in NumPy 1
 
 # BF16 is unknown to NumPy: its bits are carried as uint16 and are the upper half of a float32's.
@@ -78,8 +79,20 @@ class Layout:
         return [tensor for tensor in self.tensors.values() if tensor.floating]
 
 
-def read_layout(read: Callable[[int, int], bytes], size: int, max_header_bytes: int = MAX_HEADER_BYTES) -> Layout:
+Alike = dict[bytes, dict[str, Tensor]]  # the part of a header that describes the tensors → those
+
+
+def read_layout(
+    read: Callable[[int, int], bytes],
+    size: int,
+    max_header_bytes: int = MAX_HEADER_BYTES,
+    alike: Alike | None = None,
+) -> Layout:
     """Return the layout of a file of `size` bytes, of which `read(offset, count)` gives a range.
+
+    Args:
+        alike: what earlier headers said of their tensors; it is added to. A file that says the same gets the earlier
+            one's very object, unparsed: most clients' files are alike, and a description takes 400 bytes a tensor.
 
     Raises:
         InvalidTensorFile: anything is unsound; the message says what.
@@ -89,12 +102,9 @@ def read_layout(read: Callable[[int, int], bytes], size: int, max_header_bytes: 
     length, limit = int.from_bytes(read(0, 8), "little"), min(max_header_bytes, size - 8)
     if not 2 <= length <= limit:
         raise InvalidTensorFile(f"header of {length} bytes, expected 2…{limit}: not a safetensors file, or truncated")
-    header = _parse_json(read(8, length))
-    metadata = _parse_metadata(header.pop(METADATA, {}))
-    tensors = [_parse_tensor(name, entry) for name, entry in header.items()]
-    tensors.sort(key=lambda tensor: (tensor.begin, tensor.end))
-    _check_contiguous(tensors, size - 8 - length)
-    return Layout({tensor.name: tensor for tensor in tensors}, metadata, 8 + length, size)
+    metadata, tensors = _parse_header(read(8, length), {} if alike is None else alike)
+    _check_contiguous(tensors.values(), size - 8 - length)
+    return Layout(tensors, metadata, 8 + length, size)
 
 
 def layout_of(data: bytes) -> Layout:
@@ -184,6 +194,29 @@ def encode(dtype: str, values: NDArray[np.float64]) -> NDArray[Any]:
     return upper
 
 
+def _parse_header(header: bytes, alike: Alike) -> tuple[dict[str, str], dict[str, Tensor]]:
+    if (parts := _split(header)) is None:
+        entries = _parse_json(header)
+        return _parse_metadata(entries.pop(METADATA, {})), _parse_tensors(entries)
+    metadata, described = parts
+    if described not in alike:
+        alike[described] = _parse_tensors(_parse_json(described))
+    return _parse_metadata(metadata), alike[described]
+
+
+def _split(header: bytes) -> tuple[Any, bytes] | None:
+    """Return the metadata, and the JSON object of the tensors alone; None where the metadata do not come first."""
+    if not header.startswith(_METADATA_FIRST):
+        return None
+    try:
+        text = header.decode()
+        metadata, end = strict_json.first(text, len(_METADATA_FIRST))
+    except ValueError:
+        return None  # the whole is not JSON either, and will be refused for it
+    # Without the padding, whose length is the metadata's affair.
+    return (metadata, b"{" + text[end + 1 :].rstrip(" ").encode()) if text.startswith(',"', end) else None
+
+
 def _parse_json(data: bytes) -> dict[str, Any]:
     try:
         header = strict_json.loads(data)
@@ -192,6 +225,15 @@ def _parse_json(data: bytes) -> dict[str, Any]:
     if not isinstance(header, dict):
         raise InvalidTensorFile(f"the header is a JSON {type(header).__name__}, expected an object")
     return header
+
+
+def _parse_tensors(entries: dict[str, Any]) -> dict[str, Tensor]:
+    if METADATA in entries:  # where they came first, too
+        raise InvalidTensorFile(f"{METADATA} occurs twice")
+    tensors = sorted(
+        (_parse_tensor(*entry) for entry in entries.items()), key=lambda tensor: (tensor.begin, tensor.end)
+    )
+    return {tensor.name: tensor for tensor in tensors}
 
 
 def _parse_metadata(metadata: Any) -> dict[str, str]:
@@ -221,7 +263,7 @@ def _sizes(values: Any) -> bool:
     return isinstance(values, list) and all(type(value) is int and 0 <= value < 2**63 for value in values)
 
 
-def _check_contiguous(tensors: list[Tensor], size: int) -> None:
+def _check_contiguous(tensors: Iterable[Tensor], size: int) -> None:
     end = 0
     for tensor in tensors:
         if tensor.begin != end:

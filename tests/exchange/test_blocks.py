@@ -13,7 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from exchange import tensors
-from exchange.blocks import Piece, WeightFile, digest, open_weights, read_all, sharing, stripes
+from exchange.blocks import Piece, WeightFile, digest, open_weights, read_all, stripes
 from exchange.errors import InvalidTensorFile, NotFound, StoreError, VersionMismatch
 from exchange.stores.memory import MemoryStore
 from exchange.tensors import Tensor
@@ -222,20 +222,28 @@ def test_a_file_replaced_while_it_is_opened_is_never_a_mixture() -> None:
 
 
 def test_files_with_the_same_tensors_share_their_description_and_stay_what_they_are() -> None:
-    dtypes = dict.fromkeys(VALUES, "F32")
-    first, second, other = (
-        opened(data)[1]
-        for data in (
-            tensors.dump({name: value.astype(np.float32) for name, value in VALUES.items()}, {"client": "a"}),
-            tensors.dump({name: -value.astype(np.float32) for name, value in VALUES.items()}, {"client": "hospital-b"}),
-            weights(dtypes, list(reversed(VALUES))),
-        )
-    )
+    store = MemoryStore(clock=lambda: 0.0)
+    singles = {name: value.astype(np.float32) for name, value in VALUES.items()}
+    store.create("first", tensors.dump(singles, {"client": "a"}))
+    store.create("second", tensors.dump({name: -value for name, value in singles.items()}, {"client": "hospital-b"}))
+    store.create("other", weights(dict.fromkeys(VALUES, "F32"), list(reversed(VALUES))))
+    alike: tensors.Alike = {}
+    first, second, other = (open_weights(store, key, alike=alike) for key in ("first", "second", "other"))
     assert first.layout.data_begin != second.layout.data_begin
+    assert second.layout.tensors is first.layout.tensors
+    assert second.layout.metadata == {"client": "hospital-b"}
+    assert other.layout.tensors is not first.layout.tensors
     pieces = [Piece("layer2.weight", 3, 5)]
-    shared = sharing(second, [other, first])
-    assert shared.layout.tensors is first.layout.tensors
-    assert shared.layout.metadata == {"client": "hospital-b"}
-    assert np.array_equal(read_all(shared, pieces), -expected(pieces))
-    assert sharing(other, [first, second]) is other
+    assert np.array_equal(read_all(second, pieces), -expected(pieces))
     assert np.array_equal(read_all(other, pieces), expected(pieces))
+
+
+def test_a_description_seen_before_says_nothing_of_a_files_size() -> None:
+    store = MemoryStore(clock=lambda: 0.0)
+    whole = tensors.dump({name: value.astype(np.float32) for name, value in VALUES.items()}, {"client": "a"})
+    store.create("whole", whole)
+    store.create("short", whole[:-4])
+    alike: tensors.Alike = {}
+    open_weights(store, "whole", alike=alike)
+    with pytest.raises(InvalidTensorFile, match="truncated"):
+        open_weights(store, "short", alike=alike)

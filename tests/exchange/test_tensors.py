@@ -53,7 +53,7 @@ def same(ours: np.ndarray[Any, Any], theirs: np.ndarray[Any, Any]) -> bool:
 
 def file_of(header: object, data: bytes = b"") -> bytes:
     """A file with any header: JSON text, or what is written as such."""
-    text = header if isinstance(header, bytes) else json.dumps(header).encode()
+    text = header if isinstance(header, bytes) else json.dumps(header, separators=(",", ":")).encode()
     return len(text).to_bytes(8, "little") + text + data
 
 
@@ -225,6 +225,8 @@ def a_text(value: str) -> bytes:
 SOUND = tensors.dump({"a": np.arange(3, dtype="<f4"), "b": np.arange(2, dtype="<i2")}, {"round": "7"})
 HEADER_LENGTH = int.from_bytes(SOUND[:8], "little")
 
+A_TENSOR = b'"w":{"dtype":"F32","shape":[1],"data_offsets":[0,4]}'
+
 MALFORMED: dict[str, bytes] = {
     "no bytes": b"",
     "zeros": bytes(64),
@@ -264,6 +266,16 @@ MALFORMED: dict[str, bytes] = {
     "metadata in a list": file_of({"__metadata__": []}),
     "metadata that is text": file_of({"__metadata__": "round"}),
     "metadata twice": file_of(b'{"__metadata__":{},"__metadata__":{}}'),
+    "metadata twice, the second like a tensor": file_of(
+        b'{"__metadata__":{},"__metadata__":{"dtype":"F32","shape":[1],"data_offsets":[0,4]}}', b"1234"
+    ),
+    "metadata twice, once escaped": file_of(b'{"__metadata__":{},"\\u005f_metadata__":{}}'),
+    "metadata that is null, then a tensor": file_of({"__metadata__": None, "w": entry()}, b"1234"),
+    "metadata that is text, then a tensor": file_of({"__metadata__": "", "w": entry()}, b"1234"),
+    "a comma too many after the metadata": file_of(b'{"__metadata__":{"a":"1"},}'),
+    "two commas after the metadata": file_of(b'{"__metadata__":{},,' + A_TENSOR + b"}", b"1234"),
+    "no comma after the metadata": file_of(b'{"__metadata__":{}' + A_TENSOR + b"}", b"1234"),
+    "more after the metadata and a tensor": file_of(b'{"__metadata__":{},' + A_TENSOR + b"}}", b"1234"),
     "metadata with a name twice": file_of(b'{"__metadata__":{"a":"1","a":"2"}}'),
     "half a surrogate pair as a name": file_of(b'{"\\ud800":{"dtype":"F32","shape":[0],"data_offsets":[0,0]}}'),
     "half a surrogate pair in metadata": file_of(b'{"__metadata__":{"a":"\\udc00"}}'),
@@ -434,7 +446,8 @@ def test_a_sound_file_with_changed_words_is_refused_where_the_package_refuses_it
 def test_what_the_package_takes_of_the_malformed_is_what_we_are_stricter_about(name: str) -> None:
     theirs, _ = outcomes(MALFORMED[name])
     stricter = {
-        "metadata twice", "metadata with a name twice", "a shape that overflows, after a 0", "an unknown field",
+        "metadata twice", "metadata twice, once escaped", "metadata that is null, then a tensor",
+        "metadata with a name twice", "a shape that overflows, after a 0", "an unknown field",
         "more dimensions than an array has", "a tensor that is a list", "dtype 'F8_E4M3'", "one name twice",
         "one name twice, once escaped", f"shape [{2**63},0]",
     }  # fmt: skip

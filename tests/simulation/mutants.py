@@ -139,8 +139,8 @@ MUTANTS = (
         "version pin forgotten",
         (
             "aggregator.next_model:open_member",
-            "open_weights(store, member.key, member.version)",
-            "open_weights(store, member.key)",
+            "open_weights(store, member.key, member.version, alike=alike)",
+            "open_weights(store, member.key, alike=alike)",
         ),
     ),
     _mutant(
