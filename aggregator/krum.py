@@ -23,7 +23,8 @@ from exchange.blocks import Piece, WeightFile, read_all, stripes
 
 _BITS = 18  # of a rounded difference, without its sign
 _LARGEST = float(2**_BITS)
-_BLOCK = 2**16  # elements in one product: 2³⁶ each at most, 2⁵² together
+_LONGEST = 2**16  # elements in one product: 2³⁶ each at most, 2⁵² together
+_BLOCK = 2**19  # values in one product, of all updates together: 4 MiB of float64
 _ROOM = 2  # bits above the cohort's median norm, which bounds each honest element; what is larger is cut off there
 _EXPONENTS = 500  # within ±: float64 holds 2 to such powers, and their products with any weight of a sound model
 
@@ -72,16 +73,20 @@ def _stripe_products(
 ) -> NDArray[np.int64]:
     rows, old = gather(members, pieces), read_all(model, pieces)
     total = np.zeros((len(members), len(members)), np.int64)
-    for begin in range(0, len(old), _BLOCK):
-        part = slice(begin, begin + _BLOCK)
-        rounded = _rounded(rows[:, part], old[part], scale)
+    width = max(1, min(_LONGEST, _BLOCK // len(members)))
+    room = np.empty((len(members), min(width, len(old))))
+    for begin in range(0, len(old), width):
+        part = slice(begin, begin + width)
+        rounded = _rounded(rows[:, part], old[part], scale, room)
         total += (rounded @ rounded.T).astype(np.int64)
     return total
 
 
-def _rounded(rows: NDArray[Any], old: Values, scale: float) -> Values:
+def _rounded(rows: NDArray[Any], old: Values, scale: float, room: Values) -> Values:
+    differences: Values = room[:, : len(old)]
+    differences[:] = rows
     with np.errstate(over="ignore"):  # an infinity is cut off like anything else that is too large
-        differences: Values = np.subtract(rows, old, dtype=np.float64)
+        differences -= old
         differences *= scale
     np.clip(differences, -_LARGEST, _LARGEST, out=differences)
     return np.rint(differences, out=differences)

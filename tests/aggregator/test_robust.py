@@ -187,7 +187,7 @@ def test_updates_that_did_not_move_are_chosen_in_order():
 
 
 @pytest.mark.parametrize("workers", [1, 3])
-@pytest.mark.parametrize(("gathered", "block"), [(2**21, 2**16), (500, 7), (11, 1)])
+@pytest.mark.parametrize(("gathered", "block"), [(2**21, 2**19), (500, 77), (11, 1)])
 def test_the_products_are_the_same_whole_numbers_however_the_model_is_cut(
     monkeypatch: pytest.MonkeyPatch, gathered: int, block: int, workers: int
 ):
@@ -199,3 +199,11 @@ def test_the_products_are_the_same_whole_numbers_however_the_model_is_cut(
     files = files_of(members)
     found = krum_module._products(opened(file_of(model, {})), files, 2.0**12, workers)
     assert np.array_equal(found, differences @ differences.T)
+
+
+def test_the_products_of_few_long_updates_are_exact():
+    size = 2**18 + 1  # in one sum the squares would go beyond 2⁵³
+    largest = 2**18 - 1
+    files = files_of([{"w": np.full(size, largest, np.float32)}] * 3)
+    found = krum_module._products(opened(file_of({"w": np.zeros(size, np.float32)}, {})), files, 1.0, 1)
+    assert (found == size * largest**2).all()
