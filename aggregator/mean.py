@@ -42,5 +42,4 @@ def _fold(values: NDArray[Any], weight: int, total: Values, room: Values | None)
         weighted = part if room is None else room[: len(block)]
         weighted[:] = block  # first widened, then multiplied: NumPy's way of both at once takes longer
         weighted *= weight
-        if room is not None:
-            part += weighted
+        part += 0.0 if room is None else weighted  # the sum begins at +0, which makes one of a −0

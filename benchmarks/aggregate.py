@@ -136,7 +136,7 @@ def conditions(task: Task, runs: int) -> dict[str, Any]:
 @click.command()
 @click.option("--clients", default=10, show_default=True)
 @click.option("--parameters", default=25_000_000, show_default=True)
-@click.option("--tensors", default=20, show_default=True, help="That the model is cut into.")
+@click.option("--tensors", default=160, show_default=True, help="That the model is cut into; ResNet-50 has 161.")
 @click.option("--rule", type=click.Choice(RULES), default="mean", show_default=True)
 @click.option("--runs", default=5, show_default=True)
 @click.option("--json", "out", type=click.Path(path_type=Path), help="Also write the JSON there.")

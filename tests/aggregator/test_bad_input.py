@@ -13,9 +13,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from aggregator import rounds as parent_rounds
+from aggregator.receipts import examine
 from exchange import keys
+from exchange.blocks import WeightFile
 from exchange.errors import FedbucketError
 from exchange.events import ObjectCreated
+from exchange.tensors import Layout, Tensor
 from tests.support import hostile
 from tests.support.arithmetic import FIRST
 from tests.support.buckets import Bucket, Clock, contents
@@ -58,6 +61,21 @@ def test_any_upload_gets_a_receipt_and_none_that_is_unsound_is_accepted(data: by
     assert receipt.detail is None or len(receipt.detail) <= 300
     assert (receipt.outcome == "accepted") == is_sound(data)
     assert sum(store.asked for store in stores) <= 4 * (len(data) + MODEL_HEADER)
+
+
+@pytest.mark.parametrize("length", [100_000_000, 100_000_001])
+@pytest.mark.parametrize(("elements", "code"), [(3, "too-large"), (2**25, "not-safetensors")])
+def test_a_header_of_a_hundred_megabytes_is_refused_unread(length: int, elements: int, code: str):
+    bucket, key = Bucket(Clock()), keys.Update("orchard", "birch", 0)
+    text = json.dumps({"__metadata__": METADATA}).encode()
+    bucket.create(str(key), length.to_bytes(8, "little") + text.ljust(length))
+    spec = federation_settings(rounds=1)
+    # Only the model's header matters: an update may be as large as its tensors let it be.
+    model = WeightFile(bucket, "model", "1", Layout({"w": Tensor("w", "F32", (elements,), 0, 4 * elements)}, {}, 80, 0))
+    store = Counting(bucket)
+    receipt = examine(store, spec, next(each for each in spec.client if each.id == "birch"), key, model)
+    assert receipt.code == code
+    assert store.asked <= 8
 
 
 def is_sound(data: bytes) -> bool:

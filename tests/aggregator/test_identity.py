@@ -4,7 +4,7 @@ keep their tensors. And the right bytes, at the sizes and in the dtypes in which
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
-from functools import partial, reduce
+from functools import partial
 from math import prod
 from pathlib import Path
 from random import Random
@@ -114,8 +114,10 @@ def expected(case: Case) -> dict[str, Callable[[str], NDArray[np.float64]]]:
         return np.stack([update[name] for update in updates])
 
     def weighted(name: str) -> NDArray[np.float64]:
-        products = [update[name] * float(weight) for update, weight in zip(updates, case.weights, strict=True)]
-        return reduce(np.add, products) / float(sum(case.weights))
+        total = np.zeros(model[name].shape)
+        for update, weight in zip(updates, case.weights, strict=True):
+            total = total + update[name] * float(weight)
+        return total / float(sum(case.weights))
 
     def trimmed(name: str) -> NDArray[np.float64]:
         cut = (len(updates) - 1) // 2

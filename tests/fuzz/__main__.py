@@ -1,8 +1,14 @@
-"""python -m tests.fuzz SECONDS: fuzz every target for so long; what was found interesting is kept in .cache/fuzz."""
+"""python -m tests.fuzz SECONDS: fuzz every target for so long; what was found interesting is kept in .cache/fuzz.
+
+`python -m tests.fuzz --keep` adds to the corpus of the repository whatever reaches code that nothing in it reached.
+"""
 
 import subprocess
 import sys
+import tempfile
 from pathlib import Path
+
+from tests.fuzz import corpus
 
 FOUND = Path(".cache/fuzz")
 
@@ -13,15 +19,33 @@ def main(seconds: int) -> int:
 
     failed = 0
     for target in TARGETS:
-        corpus = FOUND / target
-        corpus.mkdir(parents=True, exist_ok=True)
-        for number, data in enumerate(seeds(target)):
-            (corpus / f"seed-{number}").write_bytes(data)
+        folder = FOUND / target
+        write(folder, [*seeds(target), *corpus.kept(target)])
         flags = [f"-max_total_time={seconds}", f"-artifact_prefix={FOUND}/{target}-", "-max_len=20000", "-timeout=10"]
-        limits = ["-rss_limit_mb=2048", "-print_final_stats=1", str(corpus)]
-        done = subprocess.run([sys.executable, "-m", "tests.fuzz", "--target", target, *flags, *limits], check=False)
-        failed += done.returncode != 0
+        limits = ["-rss_limit_mb=2048", "-print_final_stats=1", str(folder)]
+        failed += libfuzzer(target, flags + limits) != 0
     return failed
+
+
+def keep() -> None:
+    """Write each target's corpus anew: the smallest inputs that together reach all that the found ones do."""
+    from tests.fuzz.targets import TARGETS
+
+    for target in TARGETS:
+        with tempfile.TemporaryDirectory() as folder:
+            write(FOUND / target, corpus.kept(target))
+            libfuzzer(target, ["-merge=1", "-max_len=20000", folder, str(FOUND / target)])
+            corpus.keep(target, [path.read_bytes() for path in sorted(Path(folder).iterdir())])
+
+
+def write(folder: Path, inputs: list[bytes]) -> None:
+    folder.mkdir(parents=True, exist_ok=True)
+    for number, data in enumerate(inputs):
+        (folder / f"seed-{number}").write_bytes(data)
+
+
+def libfuzzer(target: str, flags: list[str]) -> int:
+    return subprocess.run([sys.executable, "-m", "tests.fuzz", "--target", target, *flags], check=False).returncode
 
 
 def fuzz(target: str, flags: list[str]) -> None:
@@ -36,6 +60,10 @@ def fuzz(target: str, flags: list[str]) -> None:
 
 
 if __name__ == "__main__":
-    if sys.argv[1] == "--target":
-        fuzz(sys.argv[2], sys.argv[3:])
-    sys.exit(main(int(sys.argv[1])))
+    match sys.argv[1]:
+        case "--target":
+            fuzz(sys.argv[2], sys.argv[3:])
+        case "--keep":
+            keep()
+        case seconds:
+            sys.exit(main(int(seconds)))
