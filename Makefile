@@ -29,7 +29,7 @@ test: $(VENV)/dev azurite  ## what must hold before every commit; under five min
 test-all: $(VENV)/dev azurite  ## the rest, too
 	$(BIN)/python -m pytest -n 2
 
-fuzz: $(VENV)/dev  ## coverage-guided: headers, keys, events, settings; SECONDS=900 for each
+fuzz: $(VENV)/dev  ## coverage-guided: weight files, headers, keys, events, settings; SECONDS=900 for each
 	$(INSTALL) atheris
 	$(BIN)/python -m tests.fuzz $(or $(SECONDS),60)
 

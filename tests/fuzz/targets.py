@@ -5,6 +5,8 @@ from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
 
+import safetensors
+
 from exchange import keys, tensors
 from exchange.errors import InvalidDocument, InvalidEvent, InvalidTensorFile, SettingsError
 from exchange.events import from_event_grid, from_gcs, from_s3
@@ -16,8 +18,8 @@ from tests.support.settings import PRIVATE, federation_settings
 EVENTS = Path(__file__).parents[1] / "events"
 
 
-def header(data: bytes) -> None:
-    """A weight file: its tensors lie end to end within it, or it is refused."""
+def file(data: bytes) -> None:
+    """A weight file: its tensors lie end to end within it and the safetensors package takes it, or it is refused."""
     try:
         layout = tensors.layout_of(data)
     except InvalidTensorFile:
@@ -29,6 +31,19 @@ def header(data: bytes) -> None:
         end = tensor.end
     assert layout.data_begin + end == layout.size == len(data)
     assert tensors.load(data).keys() == layout.tensors.keys()
+    safetensors.deserialize(data)
+
+
+def header(data: bytes) -> None:
+    """A header of the right length, followed by as much data as it speaks of."""
+    file(len(data).to_bytes(8, "little") + data + bytes(_announced(data)))
+
+
+def _announced(data: bytes) -> int:
+    with suppress(ValueError, RecursionError, AttributeError, KeyError, IndexError, TypeError):
+        ends = [entry["data_offsets"][1] for name, entry in json.loads(data).items() if name != tensors.METADATA]
+        return min(max(ends, default=0), 10_000)
+    return 0
 
 
 def key(data: bytes) -> None:
@@ -70,13 +85,21 @@ def _from_gcs(payload: object) -> list:
     return from_gcs(headers if isinstance(headers, dict) else {}, fields.get("body"))
 
 
-TARGETS: dict[str, Callable[[bytes], None]] = {"header": header, "key": key, "event": event, "settings": settings}
+TARGETS: dict[str, Callable[[bytes], None]] = {
+    "file": file,
+    "header": header,
+    "key": key,
+    "event": event,
+    "settings": settings,
+}
 
 
 def seeds(target: str) -> list[bytes]:
     """Return sound input, to begin with."""
+    files = [update_file(FIRST, "alder", 0), tensors.dump({}, {"a": "b"}), tensors.dump(FIRST, {})]
     return {
-        "header": [update_file(FIRST, "alder", 0), tensors.dump({}, {"a": "b"})],
+        "file": files,
+        "header": [data[8 : 8 + int.from_bytes(data[:8], "little")] for data in files],
         "key": [
             str(found).encode()
             for found in (
