@@ -42,7 +42,7 @@ def header(data: bytes) -> None:
 def _announced(data: bytes) -> int:
     with suppress(ValueError, RecursionError, AttributeError, KeyError, IndexError, TypeError):
         ends = [entry["data_offsets"][1] for name, entry in json.loads(data).items() if name != tensors.METADATA]
-        return min(max(ends, default=0), 10_000)
+        return int(min(max(0, *ends), 10_000))
     return 0
 
 
