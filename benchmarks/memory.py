@@ -37,6 +37,7 @@ STRATEGIES: dict[str, dict[str, Any]] = {
     "multi-krum": {"name": "multi-krum", "byzantine": 1},
 }
 MIB = 2**20
+_ROUNDED = 4  # MiB: of differences rounded to whole numbers, at a time
 _HANDLER = 4  # MiB: records, headers, the store, a result on its way
 
 
@@ -104,7 +105,7 @@ def computed_mib(strategy: str, clients: int, workers: int) -> float:
         case "fedadam":
             return workers * 14 * stripe / 2 + 1
         case "multi-krum":
-            return max(mean, workers * (3 * gathered + 8 * each + 1))
+            return workers * (gathered + _ROUNDED + 12 * each) + mean  # what threads held, they keep for themselves
         case _:
             return workers * (gathered + 20 * each + 2)
 
