@@ -45,6 +45,8 @@ class Task:
             model = self.module.model()
         if not isinstance(model, Module):
             raise TaskError(f"{self.path}: model() returned {type(model).__name__}, expected a torch.nn.Module")
+        if not any(each.requires_grad and each.is_floating_point() and each.numel() for each in model.parameters()):
+            raise TaskError(f"{self.path}: model() has no weights to train, expected at least one floating parameter")
         return model
 
     def data(self, source: str, split: str, limit: int | None = None) -> Dataset[Any] | None:

@@ -100,6 +100,14 @@ def test_model_must_return_a_module(tmp_path: Path):
     assert_blames(caught, loaded.path, "model() returned dict, expected a torch.nn.Module")
 
 
+@pytest.mark.parametrize("model", ["Flatten()", "Embedding(0, 2)", "Linear(2, 2).requires_grad_(False)"])
+def test_a_model_must_have_weights_to_train(tmp_path: Path, model: str):
+    loaded = task(tmp_path, f"import torch\n\ndef model(): return torch.nn.{model}")
+    with pytest.raises(TaskError) as caught:
+        loaded.model(0)
+    assert_blames(caught, loaded.path, "model() has no weights to train, expected at least one floating parameter")
+
+
 def test_a_model_that_fails_is_told_with_its_line(tmp_path: Path):
     loaded = task(tmp_path, "def model():\n    raise ValueError('no such layer')")
     with pytest.raises(TaskError) as caught:
