@@ -405,6 +405,8 @@ def test_the_adjacency_is_that_of_the_unit_unless_it_is_written():
     ("changes", "named"),
     [({"theta": 3e3, "time": 1.0}, "theta and time"), ({"epsilon": 1e-9, "clip_norm": 1e300}, "noise")],
 )
-def test_numbers_for_which_there_is_no_mechanism_are_refused_by_name(changes: dict[str, Any], named: str):
-    with pytest.raises((PrivacyError, ValueError), match=named):
-        plan_of(PRIVATE | changes).release({"w": np.zeros(3)}, np.zeros)
+def test_numbers_for_which_there_is_no_mechanism_are_refused_before_there_is_a_plan(
+    changes: dict[str, Any], named: str
+):
+    with pytest.raises(PrivacyError, match=f"settings of orchard cannot be kept: {named}"):
+        plan_of(PRIVATE | changes)
