@@ -23,6 +23,13 @@ def floating(module: Module) -> dict[str, NDArray[Any]]:
     return arrays_of({name: tensor for name, tensor in state.items() if tensor.is_floating_point()})
 
 
+def tied(module: Module) -> dict[str, str]:
+    """Return, by each further name of a parameter of `module`, its first: the one that `named_parameters` gives."""
+    first = {id(parameter): name for name, parameter in module.named_parameters()}
+    named = {name: first[id(parameter)] for name, parameter in module.named_parameters(remove_duplicate=False)}
+    return {name: its_first for name, its_first in named.items() if name != its_first}
+
+
 def load_into(module: Module, data: bytes) -> None:
     """Copy the weight file `data` into `module`, name by name.
 
