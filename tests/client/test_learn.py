@@ -136,6 +136,19 @@ def test_without_a_validation_split_nothing_is_shared(tmp_path: Path):
     assert learned(tmp_path, federation_settings(metrics={"share": "open"})).metrics == {}
 
 
+@pytest.mark.parametrize(
+    ("gave", "named"),
+    [("{'m' * 101: 0.5}", "{'m{101}': 0.5}"), ("{f'at {k}': 0.5 for k in range(33)}", "33")],
+    ids=["a long name", "too many"],
+)
+def test_more_metrics_than_the_parent_takes_are_told_before_anything_is_charged(tmp_path: Path, gave: str, named: str):
+    write_data(tmp_path / "own.npz")
+    settings = federation_settings(metrics={"share": "open"})
+    first = initial_model(task(tmp_path, f"def metrics(output, target): return {gave}"), settings)
+    with pytest.raises(TaskError, match=rf"metrics\(\) gave {named}, expected .* at most 32, by names of at most 100"):
+        learning(tmp_path, settings)(client_settings("birch", settings).agreement[0], settings, 0, first, None)
+
+
 @pytest.mark.parametrize("value", ["nan", "inf", "-1e+100"])
 def test_a_shared_metric_that_the_parent_would_reject_is_told_before_anything_is_charged(tmp_path: Path, value: str):
     write_data(tmp_path / "own.npz")
