@@ -108,8 +108,8 @@ class LocalTraining:
         if self._settings.device == "mps":
             raise UnsupportedModel('device: "mps" lacks float64, in which gradients are clipped and summed; take "cpu"')
         module.to(self._settings.device).train()
-        inputs, targets = (tensor.to(self._settings.device) for tensor in stacked(task, dataset))
         with task.blamed("training"):
+            inputs, targets = (tensor.to(self._settings.device) for tensor in stacked(task, dataset))
             if isinstance(plan.event, SampledSteps):
                 steps = self._dp_sgd(plan, plan.event)
                 sources = {"normals": self._normals, "uniforms": self._uniforms}

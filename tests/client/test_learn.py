@@ -179,6 +179,11 @@ def test_a_model_that_changed_since_the_federation_began_is_refused_by_name(tmp_
         learning(tmp_path, federation_settings())(agreement, federation_settings(), 0, first, None)
 
 
+def test_data_may_be_a_text_that_is_too_long_for_a_path(tmp_path: Path):
+    text = f"postgresql://host/records?{'x' * 300}"
+    assert data_source(tmp_path, text, None) == text
+
+
 def test_data_is_a_path_where_there_is_one_and_any_text_where_there_is_none(tmp_path: Path):
     (tmp_path / "folder").mkdir()
     assert data_source(tmp_path, "folder", None) == str((tmp_path / "folder").resolve())

@@ -218,6 +218,19 @@ def test_a_model_that_keeps_statistics_of_its_examples_is_refused_before_anythin
         assert federation.uploads() == {}
 
 
+@pytest.mark.parametrize("mechanism", MECHANISMS)
+def test_examples_of_another_form_are_the_tasks_own_failure_before_anything_is_charged(tmp_path: Path, mechanism: str):
+    pairs = """
+    train_data = data
+    def data(source, split):
+        return [((x, x), y) for x, y in train_data(source, split)]
+    """
+    federation = real(tmp_path, agreed(mechanism), pairs)
+    with pytest.raises(TaskError, match=r"task\.py: training raised AttributeError"):
+        federation.train()
+    assert federation.charges() == []
+
+
 def test_several_steps_of_a_model_that_may_not_be_convex_are_refused_before_anything_is_charged(tmp_path: Path):
     deep = "def model(): return torch.nn.Sequential(torch.nn.Linear(2, 4), torch.nn.ReLU(), torch.nn.Linear(4, 3))"
     federation = real(tmp_path, agreed("example", train={"local_epochs": 3}), deep)
