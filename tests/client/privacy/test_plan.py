@@ -16,7 +16,7 @@ from client.privacy.accounting import GaussianRelease, SampledSteps
 from client.privacy.convex import full_batch_steps, refuse_unknown_convexity
 from client.privacy.ledger import Ledger
 from client.privacy.plan import DpSgdPlan, OuPlan, Plan, make_plan
-from exchange.errors import PrivacyError, SettingsError, UnsupportedModel
+from exchange.errors import InvalidTensorFile, PrivacyError, SettingsError, UnsupportedModel
 from exchange.spec import FederationSettings
 from tests.support.buckets import Bucket, Clock
 from tests.support.private import DELTA, EPSILON, gaussian_epsilon, oracle_epsilon
@@ -291,6 +291,16 @@ def test_what_large_weights_round_off_is_less_than_what_one_example_moves():
     )
     distance = math.sqrt(sum(float(np.sum((here[name] - there[name]) ** 2)) for name in here))
     assert 0.5 < distance / (STEPS * RATE * 2.0 / 10**5) <= 1 + 1e-9
+
+
+@pytest.mark.parametrize("row", [[1.0, 0.0], [0.7, 0.7]], ids=["finite", "beyond float64"])
+def test_weights_with_which_one_row_could_make_the_difference_infinite_are_refused_whatever_the_rows(row: list[float]):
+    model = nn.Linear(2, 3, dtype=torch.float64)
+    with torch.no_grad():
+        model.weight[0] = 1.7e308
+    rows = (torch.tensor([row], dtype=torch.float64), torch.zeros(1, dtype=torch.long))
+    with pytest.raises(InvalidTensorFile, match="weights above 1e"):
+        full_batch_steps(model, *rows, learning_rate=RATE, steps=STEPS, declared=DECLARED)
 
 
 def test_rows_longer_than_one_are_scaled_and_shorter_ones_are_left_alone(generator: np.random.Generator):
