@@ -34,7 +34,7 @@ def load_into(module: Module, data: bytes) -> None:
     """Copy the weight file `data` into `module`, name by name.
 
     Raises:
-        TaskError: the module has other tensors than the file: the task's model has changed.
+        TaskError: the module has other tensors than the file, or whole numbers for floats: the model has changed.
         InvalidTensorFile: the file is unsound.
     """
     arrays = tensors.load(data)
@@ -63,4 +63,6 @@ def _differences(arrays: Mapping[str, NDArray[Any]], state: Mapping[str, torch.T
         came = tuple(state[name].shape) if name in state else "absent"
         if expected != came:
             lines.append(f"{name}: expected {expected}, model() has {came}")
+        elif np.issubdtype(arrays[name].dtype, np.floating) != state[name].is_floating_point():
+            lines.append(f"{name}: expected {arrays[name].dtype}, model() has {state[name].dtype}")
     return lines
