@@ -17,6 +17,7 @@ from exchange.spec import FederationSettings, OrnsteinUhlenbeckPrivacy
 
 _FINEST = 2**20  # the greatest weight: the mean takes whole numbers (docs/decisions/0003), and none is 0
 _SOFTMAX_LIPSCHITZ = 2.0  # of several local steps, whose examples are not clipped (client/privacy/sensitivity.py)
+_LARGEST = 1e300  # of τ²: the norms of a liar's float64 updates may add up to infinity, and then all weights were 0
 _HALVINGS = 200  # until a bisection of float64 stands still
 
 
@@ -33,7 +34,7 @@ def weights(settings: FederationSettings, members: Sequence[StoredUpdate], moved
     spread = max(0.0, sum(member.norm**2 for member in members) - count * moved**2)
     seen = spread / (max(1, elements) * (1 - 1 / count)) if count > 1 else 0.0
     # Six digits, which no difference between two machines' sums comes near, and more than the estimate is worth.
-    heterogeneity = float(f"{max(0.0, (seen - sum(noise)) / sum(sizes)):.6g}")
+    heterogeneity = float(f"{min(max(0.0, (seen - sum(noise)) / sum(sizes)), _LARGEST):.6g}")
     precisions = [1 / (heterogeneity * size + square) for size, square in zip(sizes, noise, strict=True)]
     return [max(1, round(_FINEST * precision / max(precisions))) for precision in precisions]
 

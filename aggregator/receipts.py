@@ -14,12 +14,19 @@ from numpy.typing import NDArray
 from exchange import keys, strict_json, tensors
 from exchange.blocks import Piece, WeightFile, open_weights, read_all, stripes
 from exchange.errors import InvalidTensorFile, UpdateRejected
-from exchange.records import LARGEST_METRIC, Metrics, Receipt, RejectionCode, StoredUpdate
+from exchange.records import (
+    LARGEST_METRIC,
+    MAX_METRIC_NAME,
+    MAX_METRICS,
+    Metrics,
+    Receipt,
+    RejectionCode,
+    StoredUpdate,
+)
 from exchange.spec import ClientEntry, FederationSettings, NoPrivacy
 from exchange.stores import Store
 
 _BLOCK_ELEMENTS = 2**18  # 2 MiB of float64 at a time
-_MAX_METRICS = 32
 _DETAIL_CHARACTERS = 300  # a client chooses what it sends; what is repeated of it in a receipt is bounded
 
 
@@ -140,10 +147,14 @@ def _shared_metrics(metadata: dict[str, str], settings: FederationSettings) -> M
         raise UpdateRejected(RejectionCode.METADATA, f"metrics are not JSON: {error}") from error
     if (
         not isinstance(metrics, dict)
-        or len(metrics) > _MAX_METRICS
+        or len(metrics) > MAX_METRICS
+        or any(len(name) > MAX_METRIC_NAME for name in metrics)
         or not all(map(_is_finite_number, metrics.values()))
     ):
-        raise UpdateRejected(RejectionCode.METADATA, f"metrics must map at most {_MAX_METRICS} names to finite numbers")
+        raise UpdateRejected(
+            RejectionCode.METADATA,
+            f"metrics must map at most {MAX_METRICS} names, of at most {MAX_METRIC_NAME} characters, to finite numbers",
+        )
     return {name: float(value) for name, value in metrics.items()}
 
 

@@ -149,7 +149,7 @@ def sweep(parent: Parent, event_id: str) -> None:
     for federation in parent.store.folders():
         try:
             sweep_federation(parent, federation, event_id)
-        except (FedbucketError, ExceptionGroup) as error:
+        except Exception as error:  # noqa: BLE001 - a mistake of ours in one must not hold up the others either
             failures.append(error)
     if failures:
         raise ExceptionGroup("sweep", failures)

@@ -73,8 +73,9 @@ class Change:
 
     @property
     def relative(self) -> float | None:
-        """‖new − old‖ / ‖old‖ to six digits; None where the old model is all zeros, or a norm too large for float64."""
-        return float(f"{self.moved / self.old:.6g}") if 0 < self.old < inf and self.moved < inf else None
+        """‖new − old‖ / ‖old‖ to six digits; None where the old model is all zeros, or one of the three is infinite."""
+        ratio = self.moved / self.old if 0 < self.old < inf else inf
+        return float(f"{ratio:.6g}") if ratio < inf else None
 
 
 @dataclass(frozen=True)

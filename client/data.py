@@ -7,6 +7,7 @@ import re
 import shutil
 import tempfile
 from collections.abc import Sequence
+from contextlib import suppress
 from pathlib import Path
 
 from exchange.documents import sha256
@@ -31,8 +32,9 @@ def data_source(folder: Path, data: str, cache: Path | None, identities: Sequenc
         NotFound: there is no such object, and no object under such a prefix.
         SettingsError: the URL's key is none that the stores know.
     """
-    if (folder / data).exists():
-        return str((folder / data).resolve())
+    with suppress(OSError):  # too long for a path: it is some other text
+        if (folder / data).exists():
+            return str((folder / data).resolve())
     if cache is not None and (match := _IN_BUCKET.fullmatch(data)):
         return str(fetch(open_store(match[1], identities), match[2], cache))
     return data

@@ -19,10 +19,10 @@ from client.privacy.plan import Difference, Plan
 from client.task import Task, load_task
 from client.training import count_correct, derive_seed, evaluate, fit, stacked
 from client.update import Learned
-from client.weights import floating, load_into, model_file
+from client.weights import floating, load_into, model_file, tied
 from exchange.documents import sha256
 from exchange.errors import InvalidTensorFile, TaskError, UnsupportedModel
-from exchange.records import LARGEST_METRIC, Metrics
+from exchange.records import LARGEST_METRIC, MAX_METRIC_NAME, MAX_METRICS, Metrics
 from exchange.spec import Agreement, ClientEntry, ClientSettings, FederationSettings
 
 
@@ -91,7 +91,7 @@ class LocalTraining:
             with task.blamed("model()"):
                 refuse_batch_statistics(module)
             if plan.privacy.unit == "example":
-                return Learned(self._private(task, module, dataset, plan, saves), metrics, correct)
+                return Learned(self._private(task, module, dataset, plan, saves), metrics, correct, tied(module))
         return Learned(self._fit(task, module, dataset, settings, round_, saves), metrics)
 
     def _fit(
@@ -108,8 +108,8 @@ class LocalTraining:
         if self._settings.device == "mps":
             raise UnsupportedModel('device: "mps" lacks float64, in which gradients are clipped and summed; take "cpu"')
         module.to(self._settings.device).train()
-        inputs, targets = (tensor.to(self._settings.device) for tensor in stacked(task, dataset))
         with task.blamed("training"):
+            inputs, targets = (tensor.to(self._settings.device) for tensor in stacked(task, dataset))
             if isinstance(plan.event, SampledSteps):
                 steps = self._dp_sgd(plan, plan.event)
                 sources = {"normals": self._normals, "uniforms": self._uniforms}
@@ -180,8 +180,13 @@ def _refuse_non_finite_weights(module: Module) -> None:
 
 def _refuse_unfit(task: Task, metrics: Metrics) -> None:
     """Raise TaskError, before anything is charged, for metrics for which the parent would reject the update."""
-    if unfit := {name: value for name, value in metrics.items() if not abs(value) < LARGEST_METRIC}:  # nor is NaN
+    unfit = {
+        name: value
+        for name, value in metrics.items()
+        if not abs(value) < LARGEST_METRIC or len(name) > MAX_METRIC_NAME  # nor is NaN below
+    }
+    if unfit or len(metrics) > MAX_METRICS:
         raise TaskError(
-            f"{task.path}: metrics() gave {unfit}, expected numbers below {LARGEST_METRIC:g} in magnitude: these are "
-            "shared"
+            f"{task.path}: metrics() gave {unfit or len(metrics)}, expected numbers below {LARGEST_METRIC:g} in "
+            f"magnitude, at most {MAX_METRICS}, by names of at most {MAX_METRIC_NAME} characters: these are shared"
         )

@@ -28,7 +28,6 @@ from exchange.errors import (
     BudgetExceeded,
     ConsentRefused,
     DifferentContent,
-    FedbucketError,
     RoundClosed,
 )
 from exchange.events import ObjectCreated
@@ -159,7 +158,7 @@ def sweep(client: Client) -> None:
     for agreement in client.settings.agreement:
         try:
             sweep_federation(client, agreement, begun)
-        except FedbucketError as error:
+        except Exception as error:  # noqa: BLE001 - a mistake of ours in one must not hold up the others either
             failures.append(error)
     if failures:
         raise ExceptionGroup("sweep", failures)

@@ -14,7 +14,7 @@ from torch.utils.data import BatchSampler, DataLoader, Dataset, RandomSampler
 from client.checkpoints import UNSAVED, Checkpoint, Saves
 from client.snapshots import resume, snapshot, tensors_of
 from client.task import Task
-from exchange.errors import TaskError
+from exchange.errors import TaskError, UnsupportedModel
 from exchange.records import Metrics
 from exchange.spec import TrainSettings
 
@@ -79,11 +79,21 @@ def evaluate(task: Task, module: Module, dataset: Dataset[Any], device: str) -> 
 
 
 def count_correct(task: Task, module: Module, dataset: Dataset[Any], device: str) -> int:
-    """Return on how many examples the largest output is the target's class; raises TaskError.
+    """Return on how many examples the largest output is the target's class.
 
     An example whose outputs are not finite is not among them; no example bears on another's answer.
+
+    Raises:
+        TaskError: as `evaluate`.
+        UnsupportedModel: other shapes than (n, classes) and (n,): one example could move the number by more than 1.
     """
     outputs, targets = _predictions(task, module, dataset, device)
+    if outputs.ndim != 2 or targets.shape != outputs.shape[:1]:
+        raise UnsupportedModel(
+            f"{task.path}: the number of right answers can be shared with noise where an example has one row of "
+            f"outputs and one class: expected shapes (n, classes) and (n,), got {tuple(outputs.shape)} and "
+            f'{tuple(targets.shape)}; take metrics.share = "none"'
+        )
     return int(((outputs.argmax(dim=1) == targets) & outputs.isfinite().all(dim=1)).sum())
 
 

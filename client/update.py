@@ -23,11 +23,13 @@ class Learned:
         difference: u = local − global by tensor, float64, in the model's shapes; tensors left out have not moved.
         metrics: the global model's, on the client's own validation split; empty unless they are shared openly.
         correct: how many of the validation examples the global model gets right; None unless that is shared with noise.
+        tied: by further names of tensors that the model has under several, the name by which `difference` may have it.
     """
 
     difference: Mapping[str, NDArray[np.float64]]
     metrics: Metrics = field(default_factory=dict)
     correct: int | None = None
+    tied: Mapping[str, str] = field(default_factory=dict)
 
 
 def update_file(
@@ -58,7 +60,9 @@ def update_file(
             metrics = {"accuracy": account.accuracy(learned.correct, normals)}
     if metrics:
         metadata["metrics"] = json.dumps(metrics, sort_keys=True)
-    return tensors.dump(_moved(tensors.load(model), difference), metadata)
+    # After the noise, which is drawn once for all names of a tensor: what is loaded last would undo the others.
+    again = {name: difference[first] for name, first in learned.tied.items() if first in difference}
+    return tensors.dump(_moved(tensors.load(model), {**difference, **again}), metadata)
 
 
 def _moved(model: Mapping[str, NDArray[Any]], difference: Mapping[str, NDArray[np.float64]]) -> dict[str, NDArray[Any]]:

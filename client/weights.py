@@ -23,11 +23,18 @@ def floating(module: Module) -> dict[str, NDArray[Any]]:
     return arrays_of({name: tensor for name, tensor in state.items() if tensor.is_floating_point()})
 
 
+def tied(module: Module) -> dict[str, str]:
+    """Return, by each further name of a parameter of `module`, its first: the one that `named_parameters` gives."""
+    first = {id(parameter): name for name, parameter in module.named_parameters()}
+    named = {name: first[id(parameter)] for name, parameter in module.named_parameters(remove_duplicate=False)}
+    return {name: its_first for name, its_first in named.items() if name != its_first}
+
+
 def load_into(module: Module, data: bytes) -> None:
     """Copy the weight file `data` into `module`, name by name.
 
     Raises:
-        TaskError: the module has other tensors than the file: the task's model has changed.
+        TaskError: the module has other tensors than the file, or whole numbers for floats: the model has changed.
         InvalidTensorFile: the file is unsound.
     """
     arrays = tensors.load(data)
@@ -56,4 +63,6 @@ def _differences(arrays: Mapping[str, NDArray[Any]], state: Mapping[str, torch.T
         came = tuple(state[name].shape) if name in state else "absent"
         if expected != came:
             lines.append(f"{name}: expected {expected}, model() has {came}")
+        elif np.issubdtype(arrays[name].dtype, np.floating) != state[name].is_floating_point():
+            lines.append(f"{name}: expected {arrays[name].dtype}, model() has {state[name].dtype}")
     return lines

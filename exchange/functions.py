@@ -113,7 +113,7 @@ class JsonLines(logging.Formatter):
 
 
 def _handle(bucket: str, event: ObjectCreated, side: Side) -> None:
-    if bucket != side.bucket:
+    if side.bucket is None or bucket != side.bucket.rstrip("/"):  # as open_store reads its URL
         log.error("acknowledged, for it is none of ours: an object in %s, this function serves %s", bucket, side.bucket)
         return
     try:

@@ -13,6 +13,8 @@ Round = Annotated[int, Field(ge=0, le=999_999)]
 LastOutcome = Annotated[str, Field(pattern=r"^(averaged|left out|absent|withdrawn|void|rejected: [a-z-]{1,40})$")]
 Metrics = dict[str, float]
 LARGEST_METRIC = 1e100  # in magnitude, so that weighted sums of metrics are finite whatever the numbers of examples
+MAX_METRICS = 32  # of one update. With the length of names it bounds receipts, and the cohort that holds all of them
+MAX_METRIC_NAME = 100  # characters
 
 
 class RejectionCode(StrEnum):

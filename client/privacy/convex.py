@@ -15,7 +15,9 @@ from torch.nn.functional import cross_entropy, linear
 
 from client.checkpoints import UNSAVED, Saves
 from client.snapshots import resume, snapshot
-from exchange.errors import UnsupportedModel
+from exchange.errors import InvalidTensorFile, UnsupportedModel
+
+_LARGEST = 1e100  # of a weight: whatever the rows, no output comes near the largest float64
 
 
 def refuse_unknown_convexity(model: nn.Module, own_loss: bool) -> None:
@@ -56,6 +58,8 @@ def full_batch_steps(
 
     Raises:
         UnsupportedModel: other shapes, or targets that are no classes: their gradients would have no bound.
+        InvalidTensorFile: a weight above 1e100: one row could make an output, and with it the difference, not finite,
+            and that would be seen.
         TrainingPaused, RoundClosed: from `saves`.
     """
     if inputs.ndim != 2 or targets.ndim != 1 or targets.is_floating_point():
@@ -67,6 +71,8 @@ def full_batch_steps(
     rows /= rows.norm(dim=1, keepdim=True).clamp(min=1.0)
     parameters = dict(model.named_parameters())
     start = {name: parameter.detach().double() for name, parameter in parameters.items()}
+    if any(tensor.abs().max() > _LARGEST for tensor in start.values()):
+        raise InvalidTensorFile(f"the global model holds weights above {_LARGEST:g}; nothing was learned")
     weights = {name: start[name].clone().requires_grad_(parameters[name].requires_grad) for name in start}
     optimizer = torch.optim.SGD(weights.values(), learning_rate)
     for step in range(resume(saves, weights, optimizer).get("steps", 0), steps):

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from client.privacy.accounting import Event, GaussianRelease, SampledSteps, calibrate_multiplier, calibrate_sampled
 from client.privacy.clipping import clip_l2
-from client.privacy.lattice import padded_sensitivity, release, release_tensors
+from client.privacy.lattice import lattice_step, padded_sensitivity, release, release_tensors
 from client.privacy.noise import Source
 from client.privacy.ou import OrnsteinUhlenbeck, calibrate, release_scale
 from client.privacy.sensitivity import (
@@ -149,7 +149,9 @@ def make_plan(settings: FederationSettings, client: str) -> Plan | None:
                 return _dp_sgd_plan(settings, privacy)
             case OrnsteinUhlenbeckPrivacy() as privacy:
                 event = GaussianRelease(_release_multiplier(settings, privacy))
-                return OuPlan(settings, privacy, event, _difference_sensitivity(settings, privacy, client))
+                plan = OuPlan(settings, privacy, event, _difference_sensitivity(settings, privacy, client))
+                lattice_step(plan.noise_sd(1))  # what θ, t or Δ make impossible is refused before a round is charged
+                return plan
     except ValueError as error:
         raise PrivacyError(f"the settings of {settings.name} cannot be kept: {error}") from error
 

@@ -25,13 +25,20 @@ _Identity = TypeVar("_Identity", bound=Identity)
 
 
 def open_store(url: str, identities: Sequence[Identity] = ()) -> PrunableStore:
-    """Return the bucket at `url`; raises SettingsError for a URL of no known kind.
+    """Return the bucket at `url`; raises SettingsError for a URL of no known kind, or a name that no bucket has.
 
     `file:///folder`, `memory://name` (the same bucket for the same URL, in this process), `gs://bucket`,
     `az://account/container` or `s3://bucket`; the clouds' ones may go on with a prefix, which then begins every key.
     Credentials and endpoints are each SDK's own affair, and its module says which; but where the `bucket` of one of
     `identities` is the URL, or what it begins with up to a slash, that identity is used. Of several the longest counts.
     """
+    try:
+        return _open(url, identities)
+    except ValueError as error:  # from urlsplit or an SDK
+        raise SettingsError("store", [f"{url!r}: expected {_EXPECTED}: {error}"]) from error
+
+
+def _open(url: str, identities: Sequence[Identity]) -> PrunableStore:
     parts = urlsplit(url)
     is_path = parts.path.startswith("/") and not parts.query and not parts.fragment  # '#' and '?' are written %23, %3F
     if parts.scheme == "file" and parts.netloc in ("", "localhost") and is_path:

@@ -83,7 +83,8 @@ class FileStore:
     def list(self, prefix: str) -> Iterator[ObjectInfo]:
         folder = self.root / check_prefix(prefix).rpartition("/")[0]
         for key in sorted(key for key in self._keys(folder) if key.startswith(prefix)):
-            yield self.stat(key)
+            with suppress(NotFound):  # removed since it was found
+                yield self.stat(key)
 
     def folders(self) -> Iterator[str]:
         for folder in sorted(self.root.glob("*/")):

@@ -18,7 +18,7 @@ from google.cloud.storage.exceptions import DataCorruption, InvalidResponse
 from requests.adapters import HTTPAdapter
 from urllib3.exceptions import HTTPError
 
-from exchange.errors import StoreError, VersionMismatch
+from exchange.errors import StoreError, StoreUnavailable, VersionMismatch
 from exchange.spec import AzureInGoogle
 from exchange.stores.cloud import CloudStore, Entry, Page
 from exchange.stores.parts import Ranged, Upload
@@ -113,15 +113,19 @@ class _Session:
 
     def __init__(self, http: Any, url: str, size: int) -> None:
         self._http, self._url, self._size = http, url, size
-        self._sent, self._sure = 0, True
+        self._sent = 0
+        self._there: int | None = 0  # bytes that the store has; None once an answer was lost: some may have arrived
 
     def send(self, part: bytes) -> None:
-        there = 0 if self._sure else self._there() - self._sent  # an answer was lost: some of it may have arrived
-        self._sure = False
-        if there < len(part):
-            begin, last = self._sent + there, self._sent + len(part) - 1
-            self._request(f"bytes {begin}-{last}/{self._size}", part[there:])
-        self._sent, self._sure = self._sent + len(part), True
+        end = self._sent + len(part)
+        if self._there is None:
+            self._there = self._request(f"bytes */{self._size}", b"")
+        while (begin := self._there) < end:
+            self._there = None
+            self._there = self._request(f"bytes {begin}-{end - 1}/{self._size}", part[begin - self._sent :])
+            if self._there <= begin:  # it may keep less than it was sent, but so it would go on for ever
+                raise StoreUnavailable(f"an upload of {self._size} bytes: the store kept {self._there} of {end}")
+        self._sent = end
 
     def finish(self) -> None:
         """Nothing is left to do: the last byte has created the object."""
@@ -129,13 +133,8 @@ class _Session:
     def abort(self) -> None:
         self._http.delete(self._url, timeout=(CONNECT, READ))
 
-    def _there(self) -> int:
-        answer = self._request(f"bytes */{self._size}", b"")
-        if answer.status_code != 308:
-            return self._size
-        return int(answer.headers["Range"].rpartition("-")[2]) + 1 if "Range" in answer.headers else 0
-
-    def _request(self, content_range: str, data: bytes) -> Any:
+    def _request(self, content_range: str, data: bytes) -> int:
+        """Return how many bytes the store has; all of them once it has created the object."""
         answer = self._http.put(
             self._url,
             data=data,
@@ -145,7 +144,8 @@ class _Session:
         )
         if answer.status_code != 308:
             answer.raise_for_status()
-        return answer
+            return self._size
+        return int(answer.headers["Range"].rpartition("-")[2]) + 1 if "Range" in answer.headers else 0
 
 
 def _connect(identity: AzureInGoogle | None) -> Any:

@@ -193,6 +193,11 @@ def test_a_change_from_nothing_is_not_measured():
     assert averaged(file_of(zeros, {}), FILES)[1].relative is None
 
 
+@pytest.mark.parametrize("change", [Change(1e154, 1e-160), Change(1.0, 5e-324), Change(np.inf, 1), Change(1, np.inf)])
+def test_a_change_that_no_float_holds_is_not_measured(change: Change):
+    assert change.relative is None
+
+
 # Memory.
 
 _ELEMENTS = 2**20  # of the model: 4 MiB

@@ -79,6 +79,12 @@ def test_one_update_is_all_there_is():
     assert weights(settings_of(EXAMPLE), [stored("birch", 5.0)], moved=5.0, elements=10) == [2**20]
 
 
+@pytest.mark.parametrize("norms", [(1.3e154, 1.0, 1.0), (1.3e154, 1.3e154, 1.0)], ids=["one liar", "two liars"])
+def test_norms_whose_squares_no_float_holds_leave_everybody_a_weight(norms: tuple[float, ...]):
+    members = [stored(client, norm) for client, norm in zip(CLIENTS, norms, strict=True)]
+    assert weights(settings_of(EXAMPLE), members, moved=0.0, elements=1) == [2**20, 2**19, round(2**20 * 0.07)]
+
+
 def test_heterogeneity_is_found_again():
     settings, elements, tau = settings_of(EXAMPLE), 200_000, 7.0
     generator = np.random.default_rng(0)

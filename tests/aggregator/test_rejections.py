@@ -189,6 +189,7 @@ def test_the_sound_update_that_all_of_these_are_made_from_is_accepted():
         "[" * 5000,
         '{"accuracy": ' + "9" * 5000 + "}",
         json.dumps({f"metric {number}": 1 for number in range(33)}),
+        json.dumps({"m" * 101: 1}),
     ],
     ids=lambda text: text[:30],
 )

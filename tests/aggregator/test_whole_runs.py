@@ -284,6 +284,22 @@ def test_one_bucket_serves_many_federations_and_one_that_fails_holds_up_no_other
     assert contents(federation.inboxes["alder"]).keys() == {"orchard/inbox/000000.json"}
 
 
+def test_a_mistake_of_ours_in_one_federation_holds_up_no_other():
+    federation = Federation().start()
+    put(federation.parent_bucket, "apiary/public/federation.json", b"any")
+    federation.events.clear()
+
+    def before(call: str) -> int:
+        if "apiary/" in call:
+            raise RuntimeError("a bug")
+        return 0
+
+    federation.watch = lambda store: WatchedStore(store, before, lambda _: None)
+    with pytest.raises(ExceptionGroup, match="sweep"):
+        federation.sweep_parent()
+    assert contents(federation.inboxes["alder"]).keys() == {"orchard/inbox/000000.json"}
+
+
 def test_a_second_federation_of_the_same_name_is_refused():
     federation = Federation().start()
     with pytest.raises(DifferentContent, match=r"federation\.json"):

@@ -136,6 +136,19 @@ def test_without_a_validation_split_nothing_is_shared(tmp_path: Path):
     assert learned(tmp_path, federation_settings(metrics={"share": "open"})).metrics == {}
 
 
+@pytest.mark.parametrize(
+    ("gave", "named"),
+    [("{'m' * 101: 0.5}", "{'m{101}': 0.5}"), ("{f'at {k}': 0.5 for k in range(33)}", "33")],
+    ids=["a long name", "too many"],
+)
+def test_more_metrics_than_the_parent_takes_are_told_before_anything_is_charged(tmp_path: Path, gave: str, named: str):
+    write_data(tmp_path / "own.npz")
+    settings = federation_settings(metrics={"share": "open"})
+    first = initial_model(task(tmp_path, f"def metrics(output, target): return {gave}"), settings)
+    with pytest.raises(TaskError, match=rf"metrics\(\) gave {named}, expected .* at most 32, by names of at most 100"):
+        learning(tmp_path, settings)(client_settings("birch", settings).agreement[0], settings, 0, first, None)
+
+
 @pytest.mark.parametrize("value", ["nan", "inf", "-1e+100"])
 def test_a_shared_metric_that_the_parent_would_reject_is_told_before_anything_is_charged(tmp_path: Path, value: str):
     write_data(tmp_path / "own.npz")
@@ -164,6 +177,11 @@ def test_a_model_that_changed_since_the_federation_began_is_refused_by_name(tmp_
     agreement = client_settings("birch", federation_settings()).agreement[0]
     with pytest.raises(TaskError, match=r"weight: expected \(3, 2\), model\(\) has \(4, 2\)"):
         learning(tmp_path, federation_settings())(agreement, federation_settings(), 0, first, None)
+
+
+def test_data_may_be_a_text_that_is_too_long_for_a_path(tmp_path: Path):
+    text = f"postgresql://host/records?{'x' * 300}"
+    assert data_source(tmp_path, text, None) == text
 
 
 def test_data_is_a_path_where_there_is_one_and_any_text_where_there_is_none(tmp_path: Path):

@@ -331,7 +331,8 @@ def test_before_the_first_model_a_sweep_finds_nothing_to_do():
     assert contents(federation.states["birch"]) == {}
 
 
-def test_a_federation_that_fails_holds_up_no_other():
+@pytest.mark.parametrize("error", [StoreUnavailable("no answer"), RuntimeError("a bug")], ids=["ours", "any"])
+def test_a_federation_that_fails_holds_up_no_other(error: Exception):
     federation = opened()
     settings = client_settings("birch", PLAIN)
     other = settings.agreement[0].model_copy(update={"federation": "apiary"})
@@ -339,7 +340,7 @@ def test_a_federation_that_fails_holds_up_no_other():
 
     def open_parent(agreement):
         if agreement.federation == "apiary":
-            raise StoreUnavailable("no answer")
+            raise error
         return federation.parent_bucket
 
     own = settings.model_copy(update={"agreement": (other, *settings.agreement)})

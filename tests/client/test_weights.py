@@ -128,6 +128,16 @@ def test_a_model_that_changed_is_refused_tensor_by_tensor_and_left_as_it_is(modu
     assert_same(state(module), before)
 
 
+def test_a_float_in_the_place_of_a_whole_number_is_refused():
+    """Not a number there would be none that the module shows, and every update would be rejected for it."""
+    module = Linear(2, 3)
+    module.register_buffer("steps", torch.tensor(12))
+    arrays = tensors.load(model_file(module, {})) | {"steps": np.array(np.nan, np.float32)}
+    with pytest.raises(TaskError, match=r"steps: expected float32, model\(\) has torch.int64"):
+        load_into(module, tensors.dump(arrays, {}))
+    assert module.steps == 12
+
+
 def test_a_file_that_is_none_is_refused():
     with pytest.raises(InvalidTensorFile):
         load_into(Linear(2, 3), b"garbage")

@@ -131,6 +131,12 @@ def test_an_object_in_another_bucket_is_not_handled(lines: Any) -> None:
     assert [line["severity"] for line in lines()] == ["ERROR", "INFO"] * 2
 
 
+def test_the_url_of_the_bucket_may_end_with_a_slash() -> None:
+    handled: list[ObjectCreated] = []
+    on_object("gs", lambda: [UPDATE], lambda: Side(None, "gs://parent/", handled.append, lambda _: None))
+    assert handled == [UPDATE]
+
+
 def test_the_steps_are_those_of_the_loop() -> None:
     keys = ["public/models/000001.safetensors", "updates/a/000001.withdrawn.json", "rounds/000001/receipts/a.json"]
     assert [STEPS[type(parse(f"readmission/{key}"))] for key in keys] == ["publish", "record", "aggregate"]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import http.client
+import re
 import time
 from collections import deque
 from collections.abc import Iterator
@@ -18,6 +19,7 @@ REFUSED = "refused"  # the connection is dropped before the request has reached 
 LOST = "lost"  # the store does as it is asked; its answer is lost
 CUT = "cut"  # half of the answer arrives
 UNRANGED = "unranged"  # the answer says nothing of the range that was asked for
+SHORT = "short"  # the store keeps half of a range that is sent to it, and says so
 STALLED = "stalled"  # nothing happens for a second
 DELAYED = "delayed"  # the store is asked a second later
 STATUSES = (429, 500, 503)
@@ -80,7 +82,12 @@ class _Handler(BaseHTTPRequestHandler):
 
     def _forward(self, body: bytes, fault: Fault) -> None:
         connection = http.client.HTTPConnection(self.faulty.upstream, timeout=30)
-        connection.request(self.command, self.path, body, dict(self.headers))
+        headers = dict(self.headers)
+        if fault == SHORT and (sent := re.fullmatch(r"bytes (\d+)-\d+/(\d+)", headers.get("Content-Range", ""))):
+            body, begin = body[: len(body) // 2], int(sent[1])
+            headers["Content-Range"] = f"bytes {begin}-{begin + len(body) - 1}/{sent[2]}"
+            headers["Content-Length"] = str(len(body))
+        connection.request(self.command, self.path, body, headers)
         answer = connection.getresponse()
         data = answer.read()
         connection.close()

@@ -16,7 +16,7 @@ from client.privacy.accounting import GaussianRelease, SampledSteps
 from client.privacy.convex import full_batch_steps, refuse_unknown_convexity
 from client.privacy.ledger import Ledger
 from client.privacy.plan import DpSgdPlan, OuPlan, Plan, make_plan
-from exchange.errors import PrivacyError, SettingsError, UnsupportedModel
+from exchange.errors import InvalidTensorFile, PrivacyError, SettingsError, UnsupportedModel
 from exchange.spec import FederationSettings
 from tests.support.buckets import Bucket, Clock
 from tests.support.private import DELTA, EPSILON, gaussian_epsilon, oracle_epsilon
@@ -293,6 +293,16 @@ def test_what_large_weights_round_off_is_less_than_what_one_example_moves():
     assert 0.5 < distance / (STEPS * RATE * 2.0 / 10**5) <= 1 + 1e-9
 
 
+@pytest.mark.parametrize("row", [[1.0, 0.0], [0.7, 0.7]], ids=["finite", "beyond float64"])
+def test_weights_with_which_one_row_could_make_the_difference_infinite_are_refused_whatever_the_rows(row: list[float]):
+    model = nn.Linear(2, 3, dtype=torch.float64)
+    with torch.no_grad():
+        model.weight[0] = 1.7e308
+    rows = (torch.tensor([row], dtype=torch.float64), torch.zeros(1, dtype=torch.long))
+    with pytest.raises(InvalidTensorFile, match="weights above 1e"):
+        full_batch_steps(model, *rows, learning_rate=RATE, steps=STEPS, declared=DECLARED)
+
+
 def test_rows_longer_than_one_are_scaled_and_shorter_ones_are_left_alone(generator: np.random.Generator):
     inputs, classes = some_rows(generator)
     lengths = inputs.norm(dim=1, keepdim=True)
@@ -405,6 +415,8 @@ def test_the_adjacency_is_that_of_the_unit_unless_it_is_written():
     ("changes", "named"),
     [({"theta": 3e3, "time": 1.0}, "theta and time"), ({"epsilon": 1e-9, "clip_norm": 1e300}, "noise")],
 )
-def test_numbers_for_which_there_is_no_mechanism_are_refused_by_name(changes: dict[str, Any], named: str):
-    with pytest.raises((PrivacyError, ValueError), match=named):
-        plan_of(PRIVATE | changes).release({"w": np.zeros(3)}, np.zeros)
+def test_numbers_for_which_there_is_no_mechanism_are_refused_before_there_is_a_plan(
+    changes: dict[str, Any], named: str
+):
+    with pytest.raises(PrivacyError, match=f"settings of orchard cannot be kept: {named}"):
+        plan_of(PRIVATE | changes)

@@ -12,7 +12,7 @@ from client.privacy.ledger import Ledger
 from client.privacy.plan import make_plan
 from client.update import Learned
 from exchange import tensors
-from exchange.errors import ConsentRefused, SettingsError
+from exchange.errors import ConsentRefused, SettingsError, UnsupportedModel
 from exchange.spec import FederationSettings
 from tests.support.private import (
     EPSILON,
@@ -111,6 +111,57 @@ def test_the_accuracy_that_is_noised_is_that_of_the_global_model_over_the_declar
         correct = int(np.sum(scores.argmax(axis=1) == arrays["validation_targets"]))
     assert 0 < correct < 5
     assert json.loads(federation.update()[1]["metrics"]) == {"accuracy": pytest.approx(correct / DECLARED)}
+
+
+ONE_OUTPUT = """
+def model():
+    return torch.nn.Linear(2, 1)
+
+train_data = data
+def data(source, split):
+    rows = train_data(source, split)
+    return TensorDataset(rows.tensors[0], (rows.tensors[1] == 0).float().unsqueeze(1))
+
+def loss(output, target):
+    return torch.nn.functional.binary_cross_entropy_with_logits(output, target)
+"""
+TWO_ANSWERS = """
+class Twice(torch.nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.layer = torch.nn.Linear(2, 6)
+
+    def forward(self, x):
+        return self.layer(x).reshape(-1, 3, 2)
+
+def model():
+    return Twice()
+
+train_data = data
+def data(source, split):
+    rows = train_data(source, split)
+    return TensorDataset(rows.tensors[0], rows.tensors[1].unsqueeze(1).repeat(1, 2))
+"""
+NO_CLASSES = "def model(): return torch.nn.Sequential(torch.nn.Linear(2, 1), torch.nn.Flatten(0))"
+
+
+@pytest.mark.parametrize(
+    ("task", "shapes"),
+    [
+        (ONE_OUTPUT, r"\(5, 1\) and \(5, 1\)"),
+        (TWO_ANSWERS, r"\(5, 3, 2\) and \(5, 2\)"),
+        (NO_CLASSES, r"\(5,\) and"),
+    ],
+    ids=["a column of targets", "two answers an example", "one number an example"],
+)
+def test_answers_of_which_one_example_could_move_more_than_one_are_refused_before_anything_is_charged(
+    tmp_path: Path, task: str, shapes: str
+):
+    federation = real(tmp_path, with_metrics(), task)
+    with pytest.raises(UnsupportedModel, match=rf"task\.py: .* one class: expected .*, got {shapes}"):
+        federation.train()
+    assert federation.charges() == []
+    assert federation.uploads() == {}
 
 
 @every_mechanism

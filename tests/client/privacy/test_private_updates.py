@@ -181,6 +181,32 @@ def test_a_frozen_tensor_is_left_alone_where_its_gradient_is_never_taken_and_noi
     assert (found["bias"] != model["bias"]).all() == noised
 
 
+TIED = """
+class Tied(torch.nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.first = torch.nn.Linear(2, 2, bias=False)
+        self.second = torch.nn.Linear(2, 2, bias=False)
+        self.second.weight = self.first.weight
+        self.last = torch.nn.Linear(2, 3)
+
+    def forward(self, x):
+        return self.last(self.second(torch.tanh(self.first(x))))
+
+def model():
+    return Tied()
+"""
+
+
+@pytest.mark.parametrize("mechanism", ["example", "dp-sgd"])
+def test_a_tied_weight_is_noised_once_and_moves_under_all_of_its_names(tmp_path: Path, mechanism: str):
+    federation = real(tmp_path, agreed(mechanism), TIED)
+    federation.train()
+    found, before = federation.update()[0], tensors.load(federation.models[0])
+    assert (found["first.weight"] != before["first.weight"]).all()
+    assert np.array_equal(found["second.weight"], found["first.weight"])
+
+
 def test_a_model_that_keeps_statistics_of_its_examples_is_refused_before_anything_is_charged(tmp_path: Path):
     statistics = "def model(): return torch.nn.Sequential(torch.nn.Linear(2, 3), torch.nn.BatchNorm1d(3))"
     for mechanism in MECHANISMS:
@@ -190,6 +216,19 @@ def test_a_model_that_keeps_statistics_of_its_examples_is_refused_before_anythin
             federation.train()
         assert federation.charges() == []
         assert federation.uploads() == {}
+
+
+@pytest.mark.parametrize("mechanism", MECHANISMS)
+def test_examples_of_another_form_are_the_tasks_own_failure_before_anything_is_charged(tmp_path: Path, mechanism: str):
+    pairs = """
+    train_data = data
+    def data(source, split):
+        return [((x, x), y) for x, y in train_data(source, split)]
+    """
+    federation = real(tmp_path, agreed(mechanism), pairs)
+    with pytest.raises(TaskError, match=r"task\.py: training raised AttributeError"):
+        federation.train()
+    assert federation.charges() == []
 
 
 def test_several_steps_of_a_model_that_may_not_be_convex_are_refused_before_anything_is_charged(tmp_path: Path):

@@ -17,7 +17,7 @@ from tests.exchange.stores.backends import BACKENDS
 from tests.exchange.stores.behind import behind
 from tests.exchange.stores.test_contract import read_range, stream
 from tests.support import emulators
-from tests.support.faulty import CUT, DROPS, LOST, REFUSED, STALLED, STATUSES, UNRANGED, Fault, Faulty, faulty
+from tests.support.faulty import CUT, DROPS, LOST, REFUSED, SHORT, STALLED, STATUSES, UNRANGED, Fault, Faulty, faulty
 
 CLOUDS = [name for name in ("gcs", "azure", "s3") if name in BACKENDS]
 LEAST_PART = {"gcs": 2**18, "azure": 2**18, "s3": 5 * 2**20}  # bytes
@@ -92,6 +92,14 @@ def test_a_fault_at_any_request_of_a_creator_leaves_one_whole_object_and_its_cre
 
     assert line.succeed_with(fault, create, b"data") > 0
     assert line.succeed_with(fault, write, True) > 3
+
+
+@pytest.mark.parametrize("line", [name for name in CLOUDS if name == "gcs"], indirect=True)
+def test_a_store_that_keeps_less_than_it_was_sent_is_sent_the_rest(line: Line) -> None:
+    for position in range(1, 4):  # the first request begins the upload, each part is one more
+        line.proxy.plan.extend([None] * position + [SHORT])
+        stream(line.store, str(position), line.data)
+        assert line.store.read(str(position)) == line.data
 
 
 @pytest.mark.parametrize("fault", [*STATUSES, *DROPS])

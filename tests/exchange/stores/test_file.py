@@ -159,3 +159,13 @@ def test_the_url_of_a_folder_opens_it(tmp_path: Path, name: str) -> None:
     again = open_store(store.url)
     assert again.read("a") == b"data"
     assert again.url == store.url
+
+
+def test_an_object_that_is_removed_while_others_are_listed_is_not_among_them(tmp_path: Path) -> None:
+    store = FileStore(tmp_path)
+    for key in ("a", "b", "c"):
+        store.create(key, b"data")
+    listing = store.list("")
+    found = [next(listing).key]
+    store.remove("b")
+    assert found + [info.key for info in listing] == ["a", "c"]

@@ -44,9 +44,13 @@ def test_a_bucket_in_memory_is_the_same_for_the_same_url() -> None:
         "s3://bucket?region=here",
         "az://account",
         "az://account/",
+        "gs://[bucket",
+        "gs://bucket-",
+        f"gs://bucket/{'x' * 300}",
     ],
 )
-def test_what_is_no_buckets_url_is_refused_by_name(url: str) -> None:
+def test_what_is_no_buckets_url_is_refused_by_name(url: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("STORAGE_EMULATOR_HOST", "http://127.0.0.1:9")
     with pytest.raises(SettingsError) as caught:
         open_store(url)
     assert repr(url) in str(caught.value)
