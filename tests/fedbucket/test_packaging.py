@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import subprocess
 import sys
@@ -84,6 +85,14 @@ def test_an_unpacked_zip_starts_from_its_own_source_and_without_torch(cloud: str
     )
     assert done.returncode == 0, done.stderr
     assert done.stdout.split("\n")[:2] == ["[]", "False False"]
+
+
+@pytest.mark.parametrize("side", ["parent", "client"])
+def test_azures_host_is_told_where_the_queues_trigger_comes_from(side: str, tmp_path: Path) -> None:
+    host = json.loads((unpacked("azure", side, tmp_path) / "host.json").read_text())
+    # Without a bundle of extensions a host that is not .NET's knows HTTP and timers only.
+    assert host["extensionBundle"]["id"] == "Microsoft.Azure.Functions.ExtensionBundle"
+    assert host["extensionBundle"]["version"].startswith("[4.")
 
 
 def test_without_a_task_only_the_parents_zip_is_written(tmp_path: Path) -> None:

@@ -100,5 +100,7 @@ module "functions" {
       var.inbox ? ["inbox = ${jsonencode(module.storage.urls["inbox"])}"] : [],
       [var.client_toml, module.contract.identities_toml],
     ))
+    # For the build: PyPI's torch for Linux brings CUDA, more than a function has room for; of equal versions pip takes this one.
+    PIP_EXTRA_INDEX_URL = "https://index.example/cpu"
   }
 }

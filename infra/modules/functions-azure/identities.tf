@@ -5,7 +5,6 @@ locals {
   rights = {
     # The runtime keeps locks and timers in containers that it names itself; in this account there is nothing else.
     host    = { role = "Storage Blob Data Owner", scope = module.host.id }
-    take    = { role = "Storage Queue Data Message Processor", scope = local.queue_ids[local.queue] }
     measure = { role = "Storage Queue Data Reader", scope = local.queue_ids[local.queue] }
     poison  = { role = "Storage Queue Data Message Sender", scope = local.queue_ids["${local.queue}-poison"] }
     log     = { role = "Monitoring Metrics Publisher", scope = azurerm_application_insights.this.id }
@@ -14,6 +13,7 @@ locals {
     deliver = { role = "Storage Queue Data Message Sender", scope = local.queue_ids[local.queue] }
     bury    = { role = "Storage Blob Data Contributor", scope = module.host.container_ids["dead-letters"] }
   }
+  group    = "/subscriptions/${data.azurerm_client_config.this.subscription_id}/resourceGroups/${var.resource_group_name}"
   audience = "api://${data.azurerm_client_config.this.tenant_id}/${var.name}"
 }
 
@@ -23,6 +23,28 @@ resource "azurerm_role_assignment" "this" {
   role_definition_name = each.value.role
   principal_id         = var.identity.principal_id
   principal_type       = "ServicePrincipal"
+}
+
+# The runtime keeps a message hidden while a function runs and gives it back when one fails. Both update the message,
+# which the built-in role of a message processor does not allow.
+resource "azurerm_role_definition" "take" {
+  name              = "fedbucket ${var.name}: take messages"
+  scope             = local.group
+  description       = "Get, update and delete the messages of a queue"
+  assignable_scopes = [local.group]
+  permissions {
+    actions = []
+    data_actions = [for action in ["read", "process/action", "write"] :
+      "Microsoft.Storage/storageAccounts/queueServices/queues/messages/${action}"
+    ]
+  }
+}
+
+resource "azurerm_role_assignment" "take" {
+  scope              = local.queue_ids[local.queue]
+  role_definition_id = azurerm_role_definition.take.role_definition_resource_id
+  principal_id       = var.identity.principal_id
+  principal_type     = "ServicePrincipal"
 }
 
 resource "azurerm_role_assignment" "events" {

@@ -83,7 +83,8 @@ resource "azurerm_function_app_flex_consumption" "this" {
     FEDBUCKET_TIMER                             = var.schedule
   })
 
-  depends_on = [azurerm_role_assignment.this]
+  # All of the account, for the container of the package is named above and not referred to.
+  depends_on = [module.host, azurerm_role_assignment.this, azurerm_role_assignment.take]
 }
 
 # The provider's own zip_deploy_file logs in with a publishing password, which is turned off above. The Azure CLI

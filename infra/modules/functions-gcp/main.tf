@@ -56,10 +56,11 @@ resource "google_cloudfunctions2_function" "this" {
   labels      = var.labels
 
   build_config {
-    runtime           = "python312"
-    entry_point       = each.key
-    docker_repository = google_artifact_registry_repository.images.id
-    service_account   = "projects/${var.project_id}/serviceAccounts/${google_service_account.this["build"].email}"
+    runtime               = "python312"
+    entry_point           = each.key
+    docker_repository     = google_artifact_registry_repository.images.id
+    environment_variables = var.build_environment
+    service_account       = "projects/${var.project_id}/serviceAccounts/${google_service_account.this["build"].email}"
     source {
       storage_source {
         bucket = module.code.name

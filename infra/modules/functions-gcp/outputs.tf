@@ -8,6 +8,11 @@ output "environment" {
   value       = google_cloudfunctions2_function.this["on_timer"].service_config[0].environment_variables
 }
 
+output "build_environment" {
+  description = "Environment variables of the build."
+  value       = google_cloudfunctions2_function.this["on_timer"].build_config[0].environment_variables
+}
+
 output "watched" {
   description = "The bucket whose new objects wake `on_object`; null for none."
   value       = try(one(one(google_cloudfunctions2_function.this["on_object"].event_trigger).event_filters).value, null)

@@ -31,6 +31,12 @@ variable "environment" {
   type        = map(string)
 }
 
+variable "build_environment" {
+  description = "Environment variables of the build, such as pip's own."
+  type        = map(string)
+  default     = {}
+}
+
 variable "service_account" {
   description = "E-mail of the identity that the functions run as."
   type        = string
@@ -68,6 +74,10 @@ variable "cpu" {
   validation {
     condition     = var.cpu == null || try(contains([1, 2, 4, 8], var.cpu), false)
     error_message = "An instance has 1, 2, 4 or 8 vCPUs."
+  }
+  validation {
+    condition     = var.cpu == null || try(var.memory_gib <= 4 * var.cpu && (var.cpu <= 2 || var.memory_gib >= var.cpu / 2), false)
+    error_message = "Cloud Run gives a vCPU 4 GiB at most; 4 vCPUs need 2 GiB, 8 need 4."
   }
 }
 

@@ -2,8 +2,8 @@ variable "name" {
   description = "Name of the storage account and of the function app, unique in the world; begins the name of everything here."
   type        = string
   validation {
-    condition     = can(regex("^[a-z][a-z0-9]{2,19}$", var.name))
-    error_message = "A name is 3 to 20 lower-case letters and digits, and begins with a letter."
+    condition     = can(regex("^[a-z][a-z0-9]{3,19}$", var.name))
+    error_message = "A name is 4 to 20 lower-case letters and digits, and begins with a letter."
   }
 }
 

@@ -23,6 +23,9 @@ provider "azurerm" {
     storage {
       data_plane_available = false # whoever applies needs no right to data
     }
+    resource_group {
+      prevent_deletion_if_contains_resources = false # Application Insights adds an alert rule that Terraform does not know
+    }
   }
 }
 

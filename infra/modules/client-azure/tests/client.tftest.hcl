@@ -139,6 +139,14 @@ run "the_settings_are_client_toml_and_what_is_known_here" {
   }
 }
 
+run "torch_is_built_without_cuda" {
+  command = plan
+  assert {
+    condition     = module.functions.settings.PIP_EXTRA_INDEX_URL == "https://index.example/cpu"
+    error_message = "Expected pip to find the torch that needs no GPU."
+  }
+}
+
 run "the_cards_hold_public_identifiers" {
   command = plan
   assert {

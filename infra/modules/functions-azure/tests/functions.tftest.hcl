@@ -16,6 +16,9 @@ mock_provider "azurerm" {
   mock_resource "azurerm_application_insights" {
     defaults = { id = "/insights", connection_string = "InstrumentationKey=x" }
   }
+  mock_resource "azurerm_role_definition" {
+    defaults = { role_definition_resource_id = "/role/take" }
+  }
   mock_resource "azurerm_monitor_action_group" {
     defaults = { id = "/group" }
   }
@@ -158,7 +161,6 @@ run "the_functions_have_rights_in_their_own_account_only" {
   assert {
     condition = { for name, each in azurerm_role_assignment.this : name => "${each.role_definition_name} on ${each.scope}" } == {
       host    = "Storage Blob Data Owner on /account/fedbuckethost"
-      take    = "Storage Queue Data Message Processor on /account/fedbuckethost/queue/objects"
       measure = "Storage Queue Data Reader on /account/fedbuckethost/queue/objects"
       poison  = "Storage Queue Data Message Sender on /account/fedbuckethost/queue/objects-poison"
       log     = "Monitoring Metrics Publisher on /insights"
@@ -175,6 +177,18 @@ run "the_functions_have_rights_in_their_own_account_only" {
       bury    = "Storage Blob Data Contributor on /account/fedbuckethost/container/dead-letters"
     }
     error_message = "Expected that events may be put into the queue and buried, and no more."
+  }
+}
+
+run "a_message_can_be_hidden_for_longer_and_given_back" {
+  command = plan
+  assert {
+    condition     = toset(azurerm_role_definition.take.permissions[0].data_actions) == toset([for action in ["read", "process/action", "write"] : "Microsoft.Storage/storageAccounts/queueServices/queues/messages/${action}"]) && length(azurerm_role_definition.take.permissions[0].actions) == 0
+    error_message = "Expected to get, update and delete messages, and no right to the queue itself."
+  }
+  assert {
+    condition     = azurerm_role_assignment.take.role_definition_id == "/role/take" && azurerm_role_assignment.take.scope == "/account/fedbuckethost/queue/objects" && azurerm_role_assignment.take.principal_id == "22222222-2222-4222-8222-222222222222"
+    error_message = "Expected the functions' identity to take from their own queue only."
   }
 }
 
@@ -240,6 +254,14 @@ run "a_name_with_a_hyphen_is_refused" {
   command = plan
   variables {
     name = "fed-bucket"
+  }
+  expect_failures = [var.name]
+}
+
+run "a_name_too_short_for_a_log_workspace_is_refused" {
+  command = plan
+  variables {
+    name = "fed"
   }
   expect_failures = [var.name]
 }

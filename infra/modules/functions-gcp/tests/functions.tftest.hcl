@@ -71,6 +71,17 @@ run "two_functions_of_one_zip_as_the_same_identity" {
   }
 }
 
+run "the_build_gets_its_environment" {
+  command = plan
+  variables {
+    build_environment = { PIP_EXTRA_INDEX_URL = "https://packages.example" }
+  }
+  assert {
+    condition     = alltrue([for each in google_cloudfunctions2_function.this : each.build_config[0].environment_variables == tomap({ PIP_EXTRA_INDEX_URL = "https://packages.example" })])
+    error_message = "Expected both builds to see it."
+  }
+}
+
 run "neither_function_can_be_called_from_outside" {
   command = plan
   assert {
@@ -247,6 +258,35 @@ run "three_cpus_are_refused" {
     cpu = 3
   }
   expect_failures = [var.cpu]
+}
+
+run "more_memory_than_a_cpu_takes_is_refused" {
+  command = plan
+  variables {
+    memory_gib = 8
+    cpu        = 1
+  }
+  expect_failures = [var.cpu]
+}
+
+run "four_cpus_on_one_gib_are_refused" {
+  command = plan
+  variables {
+    cpu = 4
+  }
+  expect_failures = [var.cpu]
+}
+
+run "four_cpus_on_two_gib_are_as_many" {
+  command = plan
+  variables {
+    memory_gib = 2
+    cpu        = 4
+  }
+  assert {
+    condition     = output.cpu == 4
+    error_message = "Expected the vCPUs that were asked for."
+  }
 }
 
 run "more_time_than_an_event_gives_is_refused" {
