@@ -49,13 +49,15 @@ class GcsStore(CloudStore):
         self._last.headers = response.headers
 
     def _fault(self, error: Exception) -> Fault:
-        status = getattr(error, "code", None) or getattr(getattr(error, "response", None), "status_code", None)
-        reason = re.match(
-            r"Error code (\w+)", str(next(iter(error.args), ""))
-        )  # a token service's; no more is repeated
+        response = getattr(error, "response", None)
+        status = getattr(error, "code", None) or getattr(response, "status_code", None)
+        # A token service's; no more is repeated.
+        reason = re.match(r"Error code (\w+)", str(next(iter(error.args), "")))
         if not status:
             dropped = isinstance(error, _DROPPED) or (isinstance(error, OAuthError) and not reason)
             status = 0 if dropped else 401 if isinstance(error, GoogleAuthError) else 400
+        if status == 403 and response is not None and _would_replace(response):
+            status = 412
         return Fault(int(status), reason[1] if reason else type(error).__name__)
 
     def _put(self, name: str, data: bytes, mark: str) -> str:
@@ -103,6 +105,11 @@ class GcsStore(CloudStore):
             "application/octet-stream", size=size, if_generation_match=0, **_ONCE
         )
         return _Session(self._http, url, size)
+
+
+def _would_replace(answer: Any) -> bool:
+    """Tell whether a create was denied because an object is there: to replace it takes the right to delete it."""
+    return answer.request.method != "DELETE" and b"storage.objects.delete" in answer.content
 
 
 class _Session:

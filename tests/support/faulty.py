@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import http.client
+import json
 import re
 import time
 from collections import deque
@@ -20,6 +21,7 @@ LOST = "lost"  # the store does as it is asked; its answer is lost
 CUT = "cut"  # half of the answer arrives
 UNRANGED = "unranged"  # the answer says nothing of the range that was asked for
 SHORT = "short"  # the store keeps half of a range that is sent to it, and says so
+DENIED = "denied"  # where an object is there, the store says that it may not be deleted
 STALLED = "stalled"  # nothing happens for a second
 DELAYED = "delayed"  # the store is asked a second later
 STATUSES = (429, 500, 503)
@@ -91,7 +93,14 @@ class _Handler(BaseHTTPRequestHandler):
         answer = connection.getresponse()
         data = answer.read()
         connection.close()
-        if fault == LOST or (fault == CUT and not data):
+        if fault == DENIED and answer.status == 412:
+            text = {
+                "message": "me@example does not have storage.objects.delete access to the Google Cloud Storage object."
+            }
+            self._answer(
+                403, [("Content-Type", "application/json")], json.dumps({"error": {"code": 403} | text}).encode()
+            )
+        elif fault == LOST or (fault == CUT and not data):
             self.close_connection = True
         else:
             kept = [each for each in answer.getheaders() if fault != UNRANGED or each[0].lower() != "content-range"]

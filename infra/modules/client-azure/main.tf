@@ -94,13 +94,15 @@ module "functions" {
   alerts             = { for name, each in local.alerts : name => merge(each, { pattern = module.contract.log_patterns[name] }) }
   alert_emails       = var.alert_emails
   tags               = var.tags
-  settings = {
-    FEDBUCKET_CLIENT = join("\n", concat(
-      ["state = ${jsonencode(module.storage.urls["state"])}", "time_limit = \"${var.time_limit_seconds}s\""],
-      var.inbox ? ["inbox = ${jsonencode(module.storage.urls["inbox"])}"] : [],
-      [var.client_toml, module.contract.identities_toml],
-    ))
-    # For the build: PyPI's torch for Linux brings CUDA, more than a function has room for; of equal versions pip takes this one.
-    PIP_EXTRA_INDEX_URL = "https://index.example/cpu"
-  }
+  settings = merge(
+    {
+      FEDBUCKET_CLIENT = join("\n", concat(
+        ["state = ${jsonencode(module.storage.urls["state"])}", "time_limit = \"${var.time_limit_seconds}s\""],
+        var.inbox ? ["inbox = ${jsonencode(module.storage.urls["inbox"])}"] : [],
+        [var.client_toml, module.contract.identities_toml],
+      ))
+    },
+    # For the build. Of equal versions pip takes the one without CUDA.
+    var.torch_index == null ? {} : { PIP_EXTRA_INDEX_URL = var.torch_index },
+  )
 }

@@ -22,6 +22,12 @@ variable "package" {
   type        = string
 }
 
+variable "torch_index" {
+  description = "Index of PyTorch's builds for CPUs, for the functions' build: PyPI's torch for Linux brings CUDA, some GB."
+  type        = string
+  default     = null
+}
+
 variable "client_toml" {
   description = "The text of `client.toml`: `file(\"client.toml\")`. Without `state`, `inbox`, `time_limit` and `[[identity]]`, which are set here."
   type        = string

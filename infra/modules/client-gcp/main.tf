@@ -87,8 +87,8 @@ module "functions" {
   alerts             = { for name, each in local.alerts : name => merge(each, { pattern = module.contract.log_patterns[name] }) }
   alert_emails       = var.alert_emails
   labels             = var.labels
-  # PyPI's torch for Linux brings CUDA, some GB for which there is no device; of equal versions pip takes this one.
-  build_environment = { PIP_EXTRA_INDEX_URL = "https://index.example/cpu" }
+  # Of equal versions pip takes the one without CUDA.
+  build_environment = var.torch_index == null ? {} : { PIP_EXTRA_INDEX_URL = var.torch_index }
   environment = {
     FEDBUCKET_CLIENT = join("\n", concat(
       ["state = ${jsonencode(module.state.url)}", "time_limit = \"${var.time_limit_seconds}s\""],

@@ -17,6 +17,12 @@ variable "package" {
   type        = string
 }
 
+variable "torch_index" {
+  description = "Index of PyTorch's builds for CPUs, for the functions' build: PyPI's torch for Linux brings CUDA, some GB."
+  type        = string
+  default     = null
+}
+
 variable "name" {
   description = "Begins the name of everything here; 3 to 20 letters, digits and hyphens."
   type        = string

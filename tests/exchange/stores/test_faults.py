@@ -17,7 +17,20 @@ from tests.exchange.stores.backends import BACKENDS
 from tests.exchange.stores.behind import behind
 from tests.exchange.stores.test_contract import read_range, stream
 from tests.support import emulators
-from tests.support.faulty import CUT, DROPS, LOST, REFUSED, SHORT, STALLED, STATUSES, UNRANGED, Fault, Faulty, faulty
+from tests.support.faulty import (
+    CUT,
+    DENIED,
+    DROPS,
+    LOST,
+    REFUSED,
+    SHORT,
+    STALLED,
+    STATUSES,
+    UNRANGED,
+    Fault,
+    Faulty,
+    faulty,
+)
 
 CLOUDS = [name for name in ("gcs", "azure", "s3") if name in BACKENDS]
 LEAST_PART = {"gcs": 2**18, "azure": 2**18, "s3": 5 * 2**20}  # bytes
@@ -100,6 +113,17 @@ def test_a_store_that_keeps_less_than_it_was_sent_is_sent_the_rest(line: Line) -
         line.proxy.plan.extend([None] * position + [SHORT])
         stream(line.store, str(position), line.data)
         assert line.store.read(str(position)) == line.data
+
+
+@pytest.mark.parametrize("line", [name for name in CLOUDS if name == "gcs"], indirect=True)
+def test_a_key_is_taken_also_where_the_store_says_that_its_object_may_not_be_deleted(line: Line) -> None:
+    """To replace an object takes the right to delete it, which nobody has: the store may look at that first."""
+    line.store.create("a", b"theirs")
+    line.proxy.always = DENIED
+    for act in (lambda: line.store.create("a", b"ours"), lambda: stream(line.store, "a", line.data)):
+        with pytest.raises(AlreadyExists):
+            act()
+    assert line.store.read("a") == b"theirs"
 
 
 @pytest.mark.parametrize("fault", [*STATUSES, *DROPS])

@@ -51,6 +51,12 @@ variable "package" {
   default     = "../../../../dist/azure-client.zip"
 }
 
+variable "torch_index" {
+  description = "Index of PyTorch's builds for CPUs, without CUDA."
+  type        = string
+  default     = null
+}
+
 variable "cards" {
   description = "Folder of the parents' cards."
   type        = string
@@ -80,6 +86,7 @@ module "client" {
   resource_group_name = azurerm_resource_group.this.name
   location            = azurerm_resource_group.this.location
   package             = var.package
+  torch_index         = var.torch_index
   client_toml         = file("client.toml")
   data_container_id   = var.data_container_id
   alert_emails        = var.alert_emails

@@ -32,6 +32,12 @@ variable "package" {
   default     = "../../../../dist/gcp-client.zip"
 }
 
+variable "torch_index" {
+  description = "Index of PyTorch's builds for CPUs, without CUDA."
+  type        = string
+  default     = null
+}
+
 variable "cards" {
   description = "Folder of the parents' cards."
   type        = string
@@ -55,6 +61,7 @@ module "client" {
   project_id   = var.project_id
   region       = var.region
   package      = var.package
+  torch_index  = var.torch_index
   client_toml  = file("client.toml")
   data_bucket  = var.data_bucket
   alert_emails = var.alert_emails

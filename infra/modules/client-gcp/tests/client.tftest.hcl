@@ -99,11 +99,14 @@ run "the_settings_are_client_toml_and_what_is_known_here" {
   }
 }
 
-run "torch_is_built_without_cuda" {
+run "torch_can_be_built_without_cuda" {
   command = plan
+  variables {
+    torch_index = "https://index.example/cpu"
+  }
   assert {
     condition     = module.functions.build_environment == tomap({ PIP_EXTRA_INDEX_URL = "https://index.example/cpu" })
-    error_message = "Expected pip to find the torch that needs no GPU."
+    error_message = "Expected pip to look there, too."
   }
 }
 
