@@ -6,7 +6,17 @@ from typing import Literal, Self
 from pydantic import model_validator
 
 from exchange.documents import Document
-from exchange.spec.fields import Count, FederationName, Identifier, Positive, Seconds, Sha256, Share, StoreUrl
+from exchange.spec.fields import (
+    Count,
+    FederationName,
+    Identifier,
+    Positive,
+    Seconds,
+    Sha256,
+    Share,
+    StoreUrl,
+    WatchedUrl,
+)
 from exchange.spec.identity import Identity
 
 
@@ -46,7 +56,7 @@ class ClientSettings(Document):
     """Handed to the task's data(source, split); a path is relative to the settings' folder."""
     state: StoreUrl | None = None
     """Private state: ledger, releases; where the parent has no right. `fedbucket run` brings its own."""
-    inbox: StoreUrl | None = None
+    inbox: WatchedUrl | None = None
     """Its bucket for tickets, if it has one; `fedbucket run` brings its own."""
     time_limit: Seconds = 540
     """How long one of its functions may run; what one has begun, another leaves to it for so long."""

@@ -7,7 +7,7 @@ from typing import Annotated, Any, Literal, Self
 from pydantic import Field, PrivateAttr, model_validator
 
 from exchange.documents import Document, sha256
-from exchange.spec.fields import Count, FederationName, Identifier, Positive, Seconds, StoreUrl
+from exchange.spec.fields import Count, FederationName, Identifier, Positive, Seconds, WatchedUrl
 from exchange.spec.privacy import DpSgdPrivacy, OrnsteinUhlenbeckPrivacy, Privacy
 from exchange.spec.strategy import FedAvg, MultiKrum, Strategy, TrimmedMean
 
@@ -70,7 +70,7 @@ class ClientEntry(Document):
     """Declared number of examples: weight, sensitivity and divisor use it; at most so many are used, chosen fixedly."""
     validation_examples: Count | None = None
     """Declared number of validation examples; what a noised metric is divided by."""
-    inbox: StoreUrl | None = None
+    inbox: WatchedUrl | None = None
     """The client's bucket for tickets; None for a client that looks for itself."""
 
 

@@ -35,6 +35,13 @@ Sha256 = Annotated[str, _matching("[0-9a-f]{64}", "a SHA-256: 64 hexadecimal dig
 StoreUrl = Annotated[
     str, _matching("(file|gs|az|s3)://.+", "a bucket: file://…, gs://…, az://account/container or s3://…")
 ]
+WatchedUrl = Annotated[
+    str,
+    _matching(
+        "file://.+|(gs|s3)://[^/]+/?|az://[^/]+/[^/]+/?",
+        "a whole bucket (objects under a prefix wake nothing): file://…, gs://bucket, az://account/container or s3://bucket",
+    ),
+]
 AzureUrl = Annotated[str, _matching("az://.+", "a bucket in Azure: az://account/container, or az://account for all")]
 GoogleUrl = Annotated[str, _matching("gs://.+", "a bucket in Google's cloud: gs://…")]
 Text = Annotated[str, Field(min_length=1)]

@@ -1,14 +1,14 @@
 """What the parent's functions need to know."""
 
 from exchange.documents import Document
-from exchange.spec.fields import Count, Seconds, StoreUrl
+from exchange.spec.fields import Count, Seconds, WatchedUrl
 from exchange.spec.identity import Identity
 
 
 class ParentSettings(Document):
     """The parent's own settings."""
 
-    bucket: StoreUrl
+    bucket: WatchedUrl
     """The parent bucket; one set of functions serves all federations in it."""
     time_limit: Seconds = 540
     """How long one of its functions may run; what one has begun, another leaves to it for so long."""

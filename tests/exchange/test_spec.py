@@ -210,8 +210,8 @@ FEDERATION_MISTAKES: list[tuple[str, Any, str]] = [
     ("client.0.examples", MISSING, "is missing"),
     ("client.1.examples", 0, "greater than or equal to 1"),
     ("client.1.examples", 1e3, "a valid integer"),
-    ("client.1.inbox", "https://bucket", BUCKET),
-    ("client.1.inbox", "gs://", BUCKET),
+    ("client.1.inbox", "https://bucket", "a whole bucket"),
+    ("client.1.inbox", "gs://", "a whole bucket"),
     ("client.1.weight", 1, "no such field"),
     ("clients", [], "no such field"),
 ]
@@ -367,6 +367,16 @@ def test_the_parents_settings_come_from_the_environment_with_an_identity_for_eac
         parent_from_environment({"FEDBUCKET_CLIENT": CLIENT})
     with pytest.raises(SettingsError, match=r"identity\[0\]\.trust: expected one of 'gcp-to-azure', 'azure-to-gcp'"):
         parent_from_environment({"FEDBUCKET_PARENT": PARENT.replace("gcp-to-azure", "both-ways")})
+
+
+@pytest.mark.parametrize(
+    "url", ["gs://parent/hospitals", "az://account/parent/hospitals", "az://account", "s3://parent/a/"]
+)
+def test_a_bucket_that_wakes_functions_is_a_whole_one(url: str) -> None:
+    with pytest.raises(SettingsError, match="bucket: expected a whole bucket"):
+        parent_from_environment({"FEDBUCKET_PARENT": PARENT.replace("gs://parent", url)})
+    with pytest.raises(SettingsError, match="inbox: expected a whole bucket"):
+        client_from_environment({"FEDBUCKET_CLIENT": f'id = "alder"\ndata = "d"\ninbox = "{url}"\n'})
 
 
 def test_an_identity_is_for_buckets_of_the_other_cloud() -> None:
