@@ -45,7 +45,7 @@ def start(federation: Path, parent: str, task: Path | None, init: Path | None) -
 
 @click.command()
 @click.argument("parent")
-@click.option("--federation", required=True, help="Which one.")
+@click.option("--federation", metavar="NAME", required=True, help="Which one.")
 @click.option(
     "--before", type=click.IntRange(min=1), required=True, metavar="ROUND", help="Only rounds below this one."
 )
@@ -74,7 +74,7 @@ def prune(parent: str, federation: str, before: int, yes: bool) -> None:
 
 @click.command()
 @click.argument("run")
-@click.option("--federation", help="Which one, where a bucket holds several.")
+@click.option("--federation", metavar="NAME", help="Which one, where a bucket holds several.")
 @click.option("--out", type=click.Path(dir_okay=False, path_type=Path), help="The page  [default: RUN/report.html]")
 @click.option("--json", "as_json", is_flag=True, help="Print what the page is made of; write no page.")
 def report(run: str, federation: str | None, out: Path | None, as_json: bool) -> None:
