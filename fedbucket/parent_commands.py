@@ -6,7 +6,7 @@ from pathlib import Path
 
 import click
 
-from exchange.errors import SettingsError
+from exchange.errors import RunStopped, SettingsError
 from exchange.spec import FederationSettings, read_federation
 from exchange.stores import ObjectInfo, open_store
 from fedbucket import report as page
@@ -118,4 +118,8 @@ def _of_folder(folder: RunFolder) -> tuple[dict[str, object], list[dict[str, obj
         raise SettingsError(
             str(folder.path), ["has no summary.json yet: the run has not finished; `fedbucket run` goes on with it"]
         )
-    return json.loads(folder.summary.read_text(encoding="utf-8")), read_rounds(folder.rounds)
+    try:
+        summary = json.loads(folder.summary.read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise RunStopped(f"{folder.summary}: expected JSON: {error}; `fedbucket run` writes it anew") from error
+    return summary, read_rounds(folder.rounds)

@@ -228,6 +228,21 @@ def test_the_time_that_clients_train_is_told_where_a_timer_wakes_them_too(finish
         assert {client for step, client, *_ in spans if step == "train"} == {"hospital-a", "hospital-b", "hospital-c"}
 
 
+@pytest.mark.parametrize("name", ["rounds.jsonl", "summary.json"])
+def test_a_log_of_a_run_that_is_no_json_is_named_and_written_anew(finished: Path, tmp_path: Path, name: str) -> None:
+    subprocess.run(["cp", "-r", str(finished / "runs" / "clinic"), str(tmp_path / "copy")], check=True)
+    log = tmp_path / "copy" / name
+    log.write_text("x\n")
+    said = fedbucket("report", tmp_path / "copy", cwd=tmp_path, status=1).stderr
+    assert f"{name}: expected " in said
+    assert "`fedbucket run` writes it anew" in said
+    if name == "rounds.jsonl":
+        log.unlink()
+    fedbucket("run", finished / "clinic" / "federation.toml", "--out", tmp_path / "copy", cwd=tmp_path)
+    assert [line["round"] for line in rounds_of(tmp_path / "copy")] == list(range(ROUNDS))
+    fedbucket("report", tmp_path / "copy", cwd=tmp_path)
+
+
 def test_a_run_starts_from_given_weights(finished: Path) -> None:
     given = finished / "runs" / "clinic" / "model.safetensors"
     fedbucket("run", "clinic/federation.toml", "--out", "runs/init", "--init", given, cwd=finished)
