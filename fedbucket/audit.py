@@ -67,8 +67,8 @@ def audit_round(settings: FederationSettings, client: str, trials: int, confiden
         raise SettingsError(
             settings.name,
             [
-                f'privacy.mechanism: the audit is of "ornstein-uhlenbeck" for a client of the roster; got '
-                f"{settings.privacy.mechanism!r} and {client!r}"
+                f'privacy.mechanism: expected "ornstein-uhlenbeck", of which the audit is, '
+                f'got "{settings.privacy.mechanism}"'
             ],
         )
     canary = np.zeros(_DIMENSION)

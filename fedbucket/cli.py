@@ -24,7 +24,7 @@ from fedbucket.privacy_commands import privacy
 from fedbucket.scaffold import new_federation
 from fedbucket.terminal import parent_bucket, plain_errors
 
-_FEDERATION = click.option("--federation", help="Which one, where a bucket holds several.")
+_FEDERATION = click.option("--federation", metavar="NAME", help="Which one, where a bucket holds several.")
 _FILE = click.Path(exists=True, dir_okay=False, path_type=Path)
 
 

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import click
 
-from exchange.errors import SettingsError
+from exchange.errors import RunStopped, SettingsError
 from exchange.spec import FederationSettings, read_federation
 from exchange.stores import ObjectInfo, open_store
 from fedbucket import report as page
@@ -45,7 +45,7 @@ def start(federation: Path, parent: str, task: Path | None, init: Path | None) -
 
 @click.command()
 @click.argument("parent")
-@click.option("--federation", required=True, help="Which one.")
+@click.option("--federation", metavar="NAME", required=True, help="Which one.")
 @click.option(
     "--before", type=click.IntRange(min=1), required=True, metavar="ROUND", help="Only rounds below this one."
 )
@@ -74,7 +74,7 @@ def prune(parent: str, federation: str, before: int, yes: bool) -> None:
 
 @click.command()
 @click.argument("run")
-@click.option("--federation", help="Which one, where a bucket holds several.")
+@click.option("--federation", metavar="NAME", help="Which one, where a bucket holds several.")
 @click.option("--out", type=click.Path(dir_okay=False, path_type=Path), help="The page  [default: RUN/report.html]")
 @click.option("--json", "as_json", is_flag=True, help="Print what the page is made of; write no page.")
 def report(run: str, federation: str | None, out: Path | None, as_json: bool) -> None:
@@ -118,4 +118,8 @@ def _of_folder(folder: RunFolder) -> tuple[dict[str, object], list[dict[str, obj
         raise SettingsError(
             str(folder.path), ["has no summary.json yet: the run has not finished; `fedbucket run` goes on with it"]
         )
-    return json.loads(folder.summary.read_text(encoding="utf-8")), read_rounds(folder.rounds)
+    try:
+        summary = json.loads(folder.summary.read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise RunStopped(f"{folder.summary}: expected JSON: {error}; `fedbucket run` writes it anew") from error
+    return summary, read_rounds(folder.rounds)

@@ -105,7 +105,9 @@ def open_command(client: Path) -> None:
 
 @privacy.command()
 @click.argument("client", type=_FILE)
-@click.option("--run", "run", help="Look into the account that a run on this machine keeps for the client.")
+@click.option(
+    "--run", "run", metavar="RUN", help="Look into the account that a run on this machine keeps for the client."
+)
 @click.option("--federation", type=_FILE, help="Also: what one more round of this federation.toml costs.")
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 def ledger(client: Path, run: str | None, federation: Path | None, as_json: bool) -> None:
@@ -122,7 +124,7 @@ def ledger(client: Path, run: str | None, federation: Path | None, as_json: bool
 
 @privacy.command(name="audit")
 @click.argument("federation", type=_FILE)
-@click.option("--client", help="Whose round to audit  [default: the first of the roster]")
+@click.option("--client", metavar="ID", help="Whose round to audit  [default: the first of the roster]")
 @click.option("--trials", type=click.IntRange(min=100), default=2000, show_default=True, help="Runs in each world.")
 # A bound above the claim condemns the mechanism: at 95 % one sound mechanism in twenty could be.
 @click.option("--confidence", type=click.FloatRange(0.5, 0.999999), default=0.9999, show_default=True)
@@ -202,7 +204,7 @@ def _account_table(found: dict[str, Any]) -> str:
         rounds[charge["federation"]] = rounds.get(charge["federation"], 0) + 1
     lines = [f"data set {found['dataset']} of {found['client']} ({unit})"]
     lines.append(f"  spent    ε = {found['epsilon_spent']:.4f} of {found['epsilon_budget']:g} granted")
-    lines += [f"           {count} rounds of {federation}" for federation, count in rounds.items()]
+    lines += [f"           {count} round{'s' * (count > 1)} of {federation}" for federation, count in rounds.items()]
     if (after := found.get("epsilon_with_one_more_round")) is not None:
         verdict = (
             "within the budget" if after <= found["epsilon_budget"] else "beyond the budget: the client would withdraw"

@@ -22,7 +22,7 @@ from client.privacy.sensitivity import (
     one_step_sensitivity,
     output_perturbation_sensitivity,
 )
-from exchange.errors import PrivacyError
+from exchange.errors import PrivacyError, SettingsError
 from exchange.spec import DpSgdPrivacy, FederationSettings, NoPrivacy, OrnsteinUhlenbeckPrivacy
 
 log = logging.getLogger(__name__)
@@ -140,7 +140,10 @@ def make_plan(settings: FederationSettings, client: str) -> Plan | None:
 
     Raises:
         PrivacyError: for these numbers no such mechanism exists; the number is named.
+        SettingsError: the client is not on the roster.
     """
+    if client not in settings.roster:
+        raise SettingsError(settings.name, [f"client: expected one of {', '.join(settings.roster)}, got {client!r}"])
     try:
         match settings.privacy:
             case NoPrivacy():

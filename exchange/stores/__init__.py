@@ -16,9 +16,7 @@ from exchange.stores.protocol import READ_LIMIT, ObjectInfo, PrunableStore, Stor
 
 __all__ = ["READ_LIMIT", "ObjectInfo", "PrunableStore", "Store", "Writer", "exists", "is_key", "open_store", "put"]
 
-_EXPECTED = (
-    "file:///folder, memory://name, gs://bucket[/prefix], az://account/container[/prefix] or s3://bucket[/prefix]"
-)
+_EXPECTED = "file:///folder, gs://bucket[/prefix], az://account/container[/prefix] or s3://bucket[/prefix]"
 _NAME = r"[A-Za-z0-9_-][A-Za-z0-9._-]*"
 _CLOUD = re.compile(rf"(gs|az|s3)://({_NAME}(?:/{_NAME})*)/?", re.ASCII)
 _Identity = TypeVar("_Identity", bound=Identity)

@@ -177,7 +177,7 @@ class CloudStore(ABC):
         try:
             return call()
         except self.faults as error:
-            failed = failure(f"{key} in {self.url}", self._fault(error), taken, self.taken)
+            failed = failure(f"{key} in {self.url}" if key else self.url, self._fault(error), taken, self.taken)
         raise failed  # outside the handler, without the SDK's error: its text may hold a signed URL
 
     def _decide(self, key: str, mark: str, call: Callable[[], _T]) -> _T | None:

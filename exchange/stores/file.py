@@ -109,7 +109,7 @@ class FileStore:
         try:
             file = self._path(key).open("rb", buffering=0)
         except (FileNotFoundError, NotADirectoryError, IsADirectoryError) as error:
-            raise NotFound(f"{key} in {self.url}") from error
+            raise NotFound(f"{key} in {self.url}: there is no such object") from error
         with file:
             found = _version(os.fstat(file.fileno()))
             if version not in (None, found):

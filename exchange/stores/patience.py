@@ -45,7 +45,7 @@ def failure(what: str, fault: Fault, taken: type[StoreError], taken_words: Set[i
     if taken_words & {fault.status, fault.code}:
         return taken(what)
     if fault.status == 404:
-        return NotFound(what)
+        return NotFound(f"{what}: there is no such object, or no such bucket")
     denied = "; check the credentials and their rights" if fault.status in (401, 403) else ""
     return StoreError(f"{what}: refused with {fault.status} {fault.code}{denied}")
 

@@ -6,7 +6,7 @@ run that was interrupted, at any point and however rudely, goes on where it was.
 
 import os
 import time
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Callable, Mapping
 from concurrent.futures import FIRST_COMPLETED, Future, wait
 from concurrent.futures.process import BrokenProcessPool
@@ -63,10 +63,11 @@ class LocalFederation:
         self._inboxes = {entry.inbox: entry.id for entry in self._settings.client if entry.inbox is not None}
         self._parent = Parent(self._store, self._open_inbox, time_limit=0)  # nobody else aggregates here
         self._journal = Journal(run.rounds, run.parent, self._settings, time.time())
-        self._working: dict[Future[Outcome], Delivery[ObjectCreated] | None] = {}
+        self._working: dict[Future[Outcome], Delivery[ObjectCreated] | str] = {}  # a str: a timer's client
         self._evaluating: dict[Future[Outcome], int] = {}
         self._answers: defaultdict[int, set[str]] = defaultdict(set)
         self._timer_due = 0.0
+        self._timer_failures: Counter[str] = Counter()  # in a row
         self._deaths = 0
 
     def go(self, init: bytes | None) -> None:
@@ -170,11 +171,13 @@ class LocalFederation:
         try:
             parent_rounds.sweep(self._parent, f"timer:{time.time()}")
         except ExceptionGroup as error:
-            self._progress.say(f"sweep: {'; '.join(map(str, error.exceptions))}")
+            self._timer_ended("the parent", "; ".join(map(str, error.exceptions)))
+        else:
+            self._timer_ended("the parent", None)
         newest = newest_model(self._store, self._settings.name) or 0
         for client in self._settings.roster:
             if not exists(self._store, str(keys.Receipt(self._settings.name, newest, client))):
-                self._working[self._pool.submit("answer", client, None)] = None
+                self._working[self._pool.submit("answer", client, None)] = client
 
     def _wait(self) -> None:
         """Wait for the next job to end or the next event to be due, and take in what ended."""
@@ -204,20 +207,30 @@ class LocalFederation:
     def _worked(self, future: "Future[Outcome]") -> None:
         delivery = self._working.pop(future)
         outcome = self._outcome(future)
-        for key in outcome.created if outcome else []:
-            self._created(_PARENT, key)
-        if outcome is not None and outcome.permanent:
-            raise RunStopped(outcome.error)
-        if delivery is None:
-            return  # a timer's: the next firing tries again
+        if outcome is not None:
+            self._take_in(outcome)
+        if isinstance(delivery, str):
+            self._timer_ended(delivery, outcome.error if outcome else None)
+            return
         if outcome is None or outcome.error is not None:
             self._retry(delivery, outcome.error or "" if outcome else "its worker process died")
             return
-        ticket = keys.parse(delivery.event.key)
-        if isinstance(ticket, keys.Ticket):
-            self._journal.span(ticket.round, "train", delivery.event.bucket, outcome.started, outcome.ended)
         if delivery.failing == "after":
             self._queue.retry(delivery, time.monotonic())
+
+    def _take_in(self, outcome: "Outcome") -> None:
+        for key in outcome.created:
+            self._created(_PARENT, key)
+            if isinstance(update := keys.parse(key), keys.Update):
+                self._journal.span(update.round, "train", update.client, outcome.started, outcome.ended)
+        if outcome.permanent:
+            raise RunStopped(outcome.error)
+
+    def _timer_ended(self, party: str, error: str | None) -> None:
+        """Leave a failure to the next firing, but not for ever: what fails so often waits for a person."""
+        self._timer_failures[party] = self._timer_failures[party] + 1 if error else 0
+        if self._timer_failures[party] >= MAX_ATTEMPTS:
+            raise RunStopped(f"the timer of {party}: {MAX_ATTEMPTS} attempts failed: {error}")
 
     def _outcome(self, future: "Future[Outcome]") -> "Outcome | None":
         """Return what the job did; None if its worker died."""

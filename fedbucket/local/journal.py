@@ -8,6 +8,7 @@ from typing import Any
 
 from aggregator.next_model import read_summary
 from exchange import keys
+from exchange.errors import RunStopped
 from exchange.records import Metrics, Summary
 from exchange.spec import FederationSettings
 from exchange.stores import Store
@@ -106,11 +107,20 @@ def moved(model: int, updates: Sequence[int]) -> dict[str, int]:
 
 
 def read_rounds(path: Path) -> list[dict[str, Any]]:
-    """Return the lines of rounds.jsonl that are whole, in order; none if there is no such file."""
+    """Return the lines of rounds.jsonl that are whole, in order; none if there is no such file.
+
+    Raises:
+        RunStopped: a line is not JSON.
+    """
     if not path.exists():
         return []
     lines = path.read_text().split("\n")[:-1]  # what follows the last newline was torn off by a crash
-    return [json.loads(line) for line in lines]
+    try:
+        return [json.loads(line) for line in lines]
+    except ValueError as error:
+        raise RunStopped(
+            f"{path}: expected a line of JSON for each round: {error}; remove it: `fedbucket run` writes it anew"
+        ) from error
 
 
 def _seconds(spans: list[Span]) -> dict[str, float]:

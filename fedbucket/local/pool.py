@@ -1,9 +1,12 @@
 """Worker processes: they import torch, this process does not; and one that dies is replaced."""
 
 import os
+import signal
+from collections.abc import Iterator
 from concurrent.futures import Future, ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
-from multiprocessing import get_context
+from contextlib import contextmanager
+from multiprocessing import active_children, get_context
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self
 
@@ -27,12 +30,13 @@ class Pool:
 
         The future raises BrokenProcessPool if the worker died; the next call starts new ones.
         """
-        try:
-            return self._executor.submit(_attempt, method, *arguments)
-        except BrokenProcessPool:
-            self._executor.shutdown(wait=False)
-            self._executor = self._begin()
-            return self._executor.submit(_attempt, method, *arguments)
+        with _deaf_to_ctrl_c():  # a worker may be started here, and stays so: this process decides when it ends
+            try:
+                return self._executor.submit(_attempt, method, *arguments)
+            except BrokenProcessPool:
+                self._executor.shutdown(wait=False)
+                self._executor = self._begin()
+                return self._executor.submit(_attempt, method, *arguments)
 
     def call(self, method: str, *arguments: Any) -> Any:
         """Call a method of `workers.Worker`, and return what it returns.
@@ -49,10 +53,24 @@ class Pool:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self._executor.shutdown(wait=kind is None, cancel_futures=True)
+        if kind is KeyboardInterrupt:
+            signal.signal(signal.SIGINT, signal.SIG_IGN)  # a second one, while workers end, would leave some behind
+            for worker in active_children():  # whoever presses Ctrl-C does not wait for a training to end
+                worker.terminate()
 
     def _begin(self) -> ProcessPoolExecutor:
         # spawn: a fork of a process with threads may hang, and spawn is what every platform has.
         return ProcessPoolExecutor(self._size, get_context("spawn"), _begin_worker, self._arguments)
+
+
+@contextmanager
+def _deaf_to_ctrl_c() -> Iterator[None]:
+    """Hold Ctrl-C back; a process that is started meanwhile never hears of it."""
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
 def value_of(future: "Future[Outcome]") -> Any:

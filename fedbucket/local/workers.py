@@ -1,7 +1,6 @@
 """What runs in worker processes: everything that needs torch. The process that delivers events never imports it."""
 
 import os
-import signal
 import threading
 import time
 from dataclasses import dataclass
@@ -142,11 +141,10 @@ _worker: Worker | None = None
 
 
 def begin(federation: FederationFolder, run: RunFolder) -> None:
-    """Prepare this process: one thread of torch, deaf to Ctrl-C, and no life after its parent."""
+    """Prepare this process: one thread of torch, and no life after its parent."""
     global _worker
     _worker = Worker(federation, run)
     torch.set_num_threads(1)  # the clients are the parallelism; and the order of additions is the same everywhere
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
     threading.Thread(target=_die_with_parent, daemon=True).start()
 
 

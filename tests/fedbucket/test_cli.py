@@ -6,7 +6,11 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Callable
+from contextlib import suppress
+from functools import partial
 from pathlib import Path
+from typing import cast
 
 import pytest
 
@@ -122,6 +126,11 @@ def test_status_and_verify_take_the_url_of_a_parent_bucket(finished: Path, tmp_p
     subprocess.run(["cp", "-r", str(bucket / "clinic"), str(bucket / "other")], check=True)
     assert "clinic, other" in fedbucket("status", bucket.as_uri(), cwd=tmp_path, status=1).stderr
     assert "finished" in fedbucket("status", bucket.as_uri(), "--federation", "clinic", cwd=tmp_path).stdout
+    (bucket / "other" / "public" / "federation.json").unlink()  # what has no settings is no federation
+    assert "clinic: finished" in fedbucket("status", bucket.as_uri(), cwd=tmp_path).stdout
+    (bucket / "clinic" / "public" / "models" / f"{ROUNDS:06d}.safetensors").unlink()
+    (bucket / "clinic" / "rounds" / "000000" / "cohort.json").unlink()
+    assert "there is no such object" in fedbucket("verify", bucket.as_uri(), cwd=tmp_path, status=1).stdout
     assert (
         "expected third" in fedbucket("status", bucket.as_uri(), "--federation", "third", cwd=tmp_path, status=1).stderr
     )
@@ -156,6 +165,82 @@ def test_a_killed_run_goes_on_to_the_same_bytes(finished: Path) -> None:
     fedbucket("run", "clinic/federation.toml", "--out", "runs/killed", cwd=finished)
     assert model_of(finished / "runs" / "killed") == model_of(finished / "runs" / "clinic")
     assert [line["round"] for line in rounds_of(finished / "runs" / "killed")] == list(range(ROUNDS))
+
+
+def interrupted(command: list[str], folder: Path, when: Callable[[], bool]) -> str:
+    """Press Ctrl-C, twice, once `when` holds; return what the program said."""
+    # In the background of a script Ctrl-C is ignored, and what is ignored is inherited.
+    heed: Callable[[], object] = partial(signal.signal, signal.SIGINT, signal.SIG_DFL)
+    with subprocess.Popen(
+        command, cwd=folder, stderr=subprocess.PIPE, text=True, start_new_session=True, preexec_fn=heed
+    ) as process:
+        try:
+            deadline = time.monotonic() + 120
+            while not when() and time.monotonic() < deadline:
+                time.sleep(0.005)
+            for _ in range(2):
+                os.killpg(process.pid, signal.SIGINT)  # as a terminal does: to the workers as well
+                time.sleep(0.1)
+            said = process.communicate(timeout=60)[1]
+        finally:
+            with suppress(ProcessLookupError):
+                os.killpg(process.pid, signal.SIGKILL)
+    assert process.returncode == 130, said
+    return said
+
+
+def test_ctrl_c_ends_a_run_without_waiting_for_its_training_and_the_same_command_goes_on(finished: Path) -> None:
+    task = finished / "clinic" / "task.py"
+    sound = task.read_text()
+    slow = "\n\ndef loss(output, target):\n    __import__('time').sleep(600)\n"
+    command = [sys.executable, "-m", "fedbucket", "run", "clinic/federation.toml", "--out", "runs/interrupted"]
+    run = finished / "runs" / "interrupted"
+    task.write_text(sound + slow)
+    try:
+        for begun in (".running", "private/hospital-a/clinic/attempts/000000/0000.json"):  # workers start; they train
+            said = interrupted(command, finished, (run / begun).exists)
+            assert "the same command goes on from here" in said
+            assert "Traceback" not in said
+    finally:
+        task.write_text(sound)
+    fedbucket(*command[3:], cwd=finished)
+    assert model_of(run) == model_of(finished / "runs" / "clinic")
+
+
+def test_a_client_that_cannot_write_stops_the_run_with_the_reason_and_it_goes_on_once_that_is_mended(
+    tmp_path: Path,
+) -> None:
+    federation = new_federation(tmp_path)
+    in_the_way = tmp_path / "runs/clinic/private/hospital-c/clinic/releases"
+    in_the_way.parent.mkdir(parents=True)
+    in_the_way.write_text("")
+    said = fedbucket("run", federation, cwd=tmp_path, status=1).stderr
+    assert "the timer of hospital-c: 8 attempts failed" in said
+    assert "expected a folder where there is a file" in said
+    in_the_way.unlink()
+    fedbucket("run", federation, cwd=tmp_path)
+    assert len(rounds_of(tmp_path / "runs" / "clinic")) == ROUNDS
+
+
+def test_the_time_that_clients_train_is_told_where_a_timer_wakes_them_too(finished: Path) -> None:
+    for line in rounds_of(finished / "runs" / "clinic"):
+        spans = cast("list[list[object]]", line["spans"])
+        assert {client for step, client, *_ in spans if step == "train"} == {"hospital-a", "hospital-b", "hospital-c"}
+
+
+@pytest.mark.parametrize("name", ["rounds.jsonl", "summary.json"])
+def test_a_log_of_a_run_that_is_no_json_is_named_and_written_anew(finished: Path, tmp_path: Path, name: str) -> None:
+    subprocess.run(["cp", "-r", str(finished / "runs" / "clinic"), str(tmp_path / "copy")], check=True)
+    log = tmp_path / "copy" / name
+    log.write_text("x\n")
+    said = fedbucket("report", tmp_path / "copy", cwd=tmp_path, status=1).stderr
+    assert f"{name}: expected " in said
+    assert "`fedbucket run` writes it anew" in said
+    if name == "rounds.jsonl":
+        log.unlink()
+    fedbucket("run", finished / "clinic" / "federation.toml", "--out", tmp_path / "copy", cwd=tmp_path)
+    assert [line["round"] for line in rounds_of(tmp_path / "copy")] == list(range(ROUNDS))
+    fedbucket("report", tmp_path / "copy", cwd=tmp_path)
 
 
 def test_a_run_starts_from_given_weights(finished: Path) -> None:
@@ -215,7 +300,11 @@ def test_a_mistake_in_the_settings_is_named(tmp_path: Path, change: dict[str, st
 
 
 def test_what_is_not_there_is_said_without_a_traceback(tmp_path: Path) -> None:
-    assert "expected a run's folder" in fedbucket("status", "nothing", cwd=tmp_path, status=1).stderr
+    said = fedbucket("status", "nothing", cwd=tmp_path, status=1).stderr
+    assert "expected a run's folder" in said
+    assert "file:///" in said
+    said = fedbucket("status", "ftp://bucket", cwd=tmp_path, status=1).stderr
+    assert "expected file:///folder, gs://bucket" in said
     assert "does not exist" in fedbucket("run", "nothing.toml", cwd=tmp_path, status=2).stderr
     assert "name" in fedbucket("new", "Not A Name", cwd=tmp_path, status=1).stderr
     fedbucket("new", "twice", cwd=tmp_path)

@@ -288,6 +288,7 @@ def test_without_baselines_the_page_names_what_was_not_trained() -> None:
 def test_a_run_before_its_first_round_names_everything_as_not_yet_there() -> None:
     shown = page(unstarted())
     assert "Four clients will train one model together. No round has closed yet." in shown.text
+    assert "Not finished: no round has closed yet." in shown.text
     assert shown.figures == []
 
 

@@ -146,6 +146,12 @@ def test_without_privacy_there_is_nothing_to_plan():
     assert make_plan(federation_settings(), "birch") is None
 
 
+@pytest.mark.parametrize("privacy", [PRIVATE, EXAMPLE])
+def test_for_a_client_that_is_not_on_the_roster_there_is_no_plan(privacy: dict[str, Any]):
+    with pytest.raises(SettingsError, match="client: expected one of birch, got 'nobody'"):
+        make_plan(settings(privacy), "nobody")
+
+
 # How far neighbours are apart.
 
 

@@ -227,7 +227,7 @@ def test_a_refusal_is_an_error_that_says_why_and_holds_no_secret(
     store = way.open()
     reason = in_azure if isinstance(way.identity, GoogleInAzure) else in_google
     for act in (lambda: store.create("a", b"data"), lambda: store.read("a"), lambda: list(store.list(""))):
-        with pytest.raises(StoreError, match=f"in {store.url}: refused with 401 {reason}; check") as caught:
+        with pytest.raises(StoreError, match=f"{store.url}: refused with 401 {reason}; check") as caught:
             act()
         assert type(caught.value) is StoreError
         assert (caught.value.__cause__, caught.value.__context__) == (None, None)
