@@ -103,9 +103,10 @@ def plan(store: Store, settings: FederationSettings, cohort: Cohort, workers: in
     Raises:
         CohortUnreadable: a frozen update, or the optimizer's state, is no longer there as it was recorded.
     """
-    model = open_model(store, settings.name, cohort.round)
+    alike: tensors.Alike = {}
+    model = open_model(store, settings.name, cohort.round, alike)
     before = read_summary(store, settings.name, cohort.round - 1)
-    updates = list(_open_all(store, cohort))
+    updates = [Update(member, open_member(store, member, alike)) for member in cohort.members]
     decided = decide(settings, model, updates, _last_state(store, settings, cohort.round, before), workers)
     change = None
     if settings.stop.tolerance is not None and decided.rule:
@@ -142,12 +143,6 @@ def _last_state(store: Store, settings: FederationSettings, round_: int, before:
     if not isinstance(settings.strategy, ServerOptimizer) or last < 0:
         return None
     return open_state(store, settings.name, last)
-
-
-def _open_all(store: Store, cohort: Cohort) -> Iterator[Update]:
-    alike: tensors.Alike = {}
-    for member in cohort.members:
-        yield Update(member, open_member(store, member, alike))
 
 
 def open_member(store: Store, member: StoredUpdate, alike: tensors.Alike | None = None) -> WeightFile:

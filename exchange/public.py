@@ -4,6 +4,7 @@ from exchange import keys
 from exchange.blocks import WeightFile, open_weights
 from exchange.spec import FederationSettings
 from exchange.stores import Store
+from exchange.tensors import Alike
 
 FINAL = "final"  # metadata of the model that ends a run: the reason
 
@@ -20,9 +21,9 @@ def newest_model(store: Store, federation: str) -> int | None:
     return max((key.round for key in found if isinstance(key, keys.Model)), default=None)
 
 
-def open_model(store: Store, federation: str, round_: int) -> WeightFile:
-    """Return global model `round_`, pinned; raises NotFound, InvalidTensorFile."""
-    return open_weights(store, str(keys.Model(federation, round_)))
+def open_model(store: Store, federation: str, round_: int, alike: Alike | None = None) -> WeightFile:
+    """Return global model `round_`, pinned; `alike` as in `tensors.read_layout`; raises NotFound, InvalidTensorFile."""
+    return open_weights(store, str(keys.Model(federation, round_)), alike=alike)
 
 
 def final_reason(model: WeightFile) -> str | None:
