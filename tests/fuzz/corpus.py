@@ -17,7 +17,7 @@ def kept(target: str) -> list[bytes]:
 
 
 def keep(target: str, inputs: list[bytes]) -> None:
-    """Keep these inputs, and no others."""
+    """Keep these inputs, each once, and no others."""
     _FOLDER.mkdir(exist_ok=True)
     named = {hashlib.sha256(data).hexdigest()[:16]: data for data in inputs}
     with ZipFile(_FOLDER / f"{target}.zip", "w") as out:
