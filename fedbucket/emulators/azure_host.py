@@ -122,6 +122,11 @@ def _check(response: Any) -> None:
         raise RuntimeError(f"the function app was not loaded: {response.result.exception.stack_trace}")
 
 
+def _check_bundle(app: App, settings: Mapping[str, Any]) -> None:
+    if "extensionBundle" not in settings and any(app.trigger(name)["type"] == "queueTrigger" for name in app.functions):
+        raise RuntimeError("host.json: expected an extensionBundle; without it the real host knows no queue's trigger")
+
+
 def _setting(text: str) -> str:
     """A binding's text, with %NAME% for a setting."""
     return re.sub("%(.+?)%", lambda name: os.environ.get(name[1], ""), text)
@@ -203,6 +208,7 @@ def main() -> None:
     settings = json.loads(Path("host.json").read_text()) if Path("host.json").exists() else {}
     Handler.encoding = settings.get("extensions", {}).get("queues", {}).get("messageEncoding", "base64")
     Handler.app = App()
+    _check_bundle(Handler.app, settings)
     Server(("127.0.0.1", int(sys.argv[1])), Handler).serve_forever()
 
 

@@ -84,7 +84,11 @@ def on_object(message: func.QueueMessage) -> None:
 def on_timer(timer: func.TimerRequest) -> None:
     work("timer", past_due=timer.past_due)
 """
-HOST_JSON = {"version": "2.0", "extensions": {"queues": {"batchSize": 2, "newBatchThreshold": 1}}}
+HOST_JSON = {
+    "version": "2.0",
+    "extensionBundle": {"id": "Microsoft.Azure.Functions.ExtensionBundle", "version": "[4.0.0, 5.0.0)"},
+    "extensions": {"queues": {"batchSize": 2, "newBatchThreshold": 1}},
+}
 
 
 class Cloud:
@@ -496,7 +500,7 @@ with context as host:
 
 @pytest.mark.parametrize("kind", ["gcp", "azure"])
 def test_a_host_ends_with_the_process_that_started_it_even_if_that_is_killed(kind: str, tmp_path: Path) -> None:
-    folder = write_folder(tmp_path / "function", main_py=GCP, function_app_py=AZURE)
+    folder = write_folder(tmp_path / "function", main_py=GCP, function_app_py=AZURE, host_json=json.dumps(HOST_JSON))
     command = [sys.executable, "-c", START, str(folder), kind]
     with subprocess.Popen(command, cwd=ROOT, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as process:
         assert process.stdout is not None
@@ -504,6 +508,15 @@ def test_a_host_ends_with_the_process_that_started_it_even_if_that_is_killed(kin
         assert listens(port)
         process.kill()
     until(lambda: not listens(port))
+
+
+def test_an_app_with_a_queue_trigger_needs_the_bundle_that_knows_it(tmp_path: Path) -> None:
+    folder = write_folder(tmp_path / "function", function_app_py=AZURE, host_json='{"version": "2.0"}')
+    with (
+        pytest.raises(RuntimeError, match="expected an extensionBundle"),
+        emulators.azure_function(folder, {"QUEUE": "objects"}, folder / "log"),
+    ):
+        pass
 
 
 def listens(port: int) -> bool:
