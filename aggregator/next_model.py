@@ -32,12 +32,14 @@ class NextModel:
         header: the model's first bytes.
         state_header: the state's; None without state.
         model, plan: what the data is made of.
+        before: the summary of the round before; None for the first.
     """
 
     header: bytes
     state_header: bytes | None
     model: WeightFile
     plan: Plan
+    before: Summary | None
 
     @property
     def size(self) -> int:
@@ -65,7 +67,6 @@ def commit(store: Store, settings: FederationSettings, cohort: Cohort, workers: 
         CohortUnreadable: a frozen update, or the optimizer's state, is no longer there as it was recorded.
         DifferentContent: the next model exists with other bytes.
     """
-    before = read_summary(store, settings.name, cohort.round - 1)
     key = str(keys.Model(settings.name, cohort.round + 1))
     try:
         planned = plan(store, settings, cohort, workers)
@@ -74,7 +75,7 @@ def commit(store: Store, settings: FederationSettings, cohort: Cohort, workers: 
             with _state_writer(store, settings, cohort, planned) as state_out:
                 change = planned.write(out.write, workers, state_out)
             with suppress(AlreadyExists):
-                summary = summarise(settings, cohort, change, before, planned.plan.left_out)
+                summary = summarise(settings, cohort, change, planned.before, planned.plan.left_out)
                 store.create(str(keys.Summary(settings.name, cohort.round)), summary.to_bytes())
     except AlreadyExists:
         if not exists(store, key):  # it was the state: somebody else is at the same round, or died there
@@ -116,7 +117,7 @@ def plan(store: Store, settings: FederationSettings, cohort: Cohort, workers: in
     origin = {"federation": settings.name}
     metadata = origin | {"round": str(cohort.round + 1)} | ({FINAL: finished} if finished else {})
     state_header = decided.optimizer.header(origin | {"round": str(cohort.round)}) if decided.optimizer else None
-    return NextModel(model_header(model, metadata), state_header, model, decided)
+    return NextModel(model_header(model, metadata), state_header, model, decided, before)
 
 
 def open_state(store: Store, federation: str, round_: int) -> WeightFile:

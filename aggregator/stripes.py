@@ -6,7 +6,7 @@ since no rule lets one element depend on another.
 """
 
 from collections import deque
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import partial
@@ -155,10 +155,12 @@ def _make(model: WeightFile, rule: Rule, pieces: list[Piece], dtype: str, idle: 
     work, state = idle.pop(), b""  # there is one for each worker
     try:
         new = rule.combine(pieces, work)
+        before: Iterable[NDArray[Any]] = model.read(pieces, work.incoming)  # read only as it is gone through
         if rule.step is not None:
-            new, state = rule.step(pieces, read_all(model, pieces), new)
+            before = [read_all(model, pieces)]
+            new, state = rule.step(pieces, before[0], new)
         data = tensors.encode(dtype, new)
-        moved, old = _change(model, pieces, dtype, data, work)
+        moved, old = _change(before, dtype, data, work)
         return _Stripe(data.data.cast("B"), state, moved, old)
     finally:
         idle.append(work)
@@ -168,13 +170,11 @@ def _keep(model: WeightFile, pieces: list[Piece]) -> _Stripe:
     return _Stripe(b"".join(data for _, data in model.read_raw(pieces)))
 
 
-def _change(
-    model: WeightFile, pieces: list[Piece], dtype: str, data: NDArray[Any], work: Workspace
-) -> tuple[float, float]:
+def _change(olds: Iterable[NDArray[Any]], dtype: str, data: NDArray[Any], work: Workspace) -> tuple[float, float]:
     """Return ‖new − old‖² and ‖old‖², where `data` holds the new elements as they are written."""
     moved = old = 0.0
     start = 0
-    for values in model.read(pieces, work.incoming):
+    for values in olds:
         for begin in range(0, len(values), BLOCK):
             block = values[begin : begin + BLOCK]
             before, difference = work.block[: len(block)], work.other_block[: len(block)]

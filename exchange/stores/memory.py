@@ -5,8 +5,6 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from threading import Lock
 
-import numpy as np
-
 from exchange.errors import AlreadyExists, NotFound, ObjectTooLarge, StoreError, VersionMismatch
 from exchange.stores.protocol import READ_LIMIT, ObjectInfo, Writer, check_key, check_prefix, is_key
 
@@ -56,8 +54,7 @@ class MemoryStore:
         data = self._get(key, version).data
         if offset + len(buffer) > len(data):
             raise StoreError(f"{key}: bytes {offset}…{offset + len(buffer)} asked for, it has {len(data)}")
-        # NumPy copies without the interpreter's lock, as reading from a socket does.
-        np.frombuffer(buffer, np.uint8)[:] = np.frombuffer(data, np.uint8, len(buffer), offset)
+        buffer[:] = memoryview(data)[offset : offset + len(buffer)]
 
     @contextmanager
     def writer(self, key: str, size: int) -> Iterator[Writer]:

@@ -1,6 +1,7 @@
 """Strategies in whole runs: each makes the models that its paper says, whatever happens, and leaves what it remembers
 as objects that are written once."""
 
+from collections import Counter
 from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Any
@@ -9,12 +10,15 @@ import numpy as np
 import pytest
 
 from aggregator.inspection import verify
+from aggregator.mean import mean_of
 from aggregator.server_optimizers import Optimizer
+from aggregator.stripes import Rule, discard, write_data
 from exchange import keys, tensors
 from exchange.blocks import Piece
 from exchange.errors import CohortUnreadable
-from exchange.spec import FederationSettings
+from exchange.spec import FedAvgM, FederationSettings
 from exchange.stores import exists
+from exchange.stores.memory import MemoryStore
 from tests.aggregator.test_inspection import copied
 from tests.aggregator.test_races import Act, race, receipt_event, schedules
 from tests.support.arithmetic import FIRST, Arrays, file_of, trained
@@ -330,3 +334,21 @@ def test_nothing_but_the_state_is_added_to_the_bucket():
         contents(Federation(settings_of(name)).run().parent_bucket).keys() for name in ("fedavg", "fedadam")
     )
     assert state - plain == {f"orchard/rounds/{round_:06d}/optimizer.safetensors" for round_ in range(3)}
+
+
+@pytest.mark.parametrize("strategy", [None, FedAvgM(name="fedavgm")])
+def test_a_round_reads_every_byte_of_the_model_and_of_an_update_once(strategy: FedAvgM | None):
+    class Counting(MemoryStore):
+        def read_into(self, key: str, offset: int, buffer: memoryview, version: str | None = None) -> None:
+            read[key] += len(buffer)
+            super().read_into(key, offset, buffer, version)
+
+    read: Counter[str] = Counter()
+    store = Counting(lambda: 0.0)
+    model, update = (opened(file_of(FIRST, {}), store, key) for key in ("model", "update"))
+    mean = mean_of([(update, 1)])
+    rule = Rule(mean.combine, mean.elements, Optimizer(strategy, model, None).step) if strategy else mean
+    read.clear()
+    write_data(model, rule, discard)
+    floating = sum(tensor.end - tensor.begin for tensor in update.layout.floating)
+    assert read == {"model": model.layout.size - model.layout.data_begin, "update": floating}

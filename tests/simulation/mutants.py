@@ -82,7 +82,7 @@ _COMMIT = "aggregator.next_model:commit"
 
 _SUMMARY = """\
             with suppress(AlreadyExists):
-                summary = summarise(settings, cohort, change, before, planned.plan.left_out)
+                summary = summarise(settings, cohort, change, planned.before, planned.plan.left_out)
                 store.create(str(keys.Summary(settings.name, cohort.round)), summary.to_bytes())
 """
 _CHARGE = """\
