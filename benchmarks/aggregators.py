@@ -2,8 +2,10 @@
 
 `python -m benchmarks.aggregators NAME …` prints one line of JSON. It runs in our environment for ours, in Flower's for
 Flower's and in NVFlare's for NVFlare's (`benchmarks.environments`); all take the same numbers, drawn from a seed. Each
-is handed the bytes as its own transport delivers them, which are made before the clock starts and do not count into
-its memory: weight files in a store here, the objects that Flower's grid pulls, NVFlare's serialised DXO.
+is handed the bytes as they come out of HTTP, or what else carries them, and hands over bytes that can go there again:
+weight files in a store here, the bodies of the answers from which Flower's grid pulls objects and of the requests with
+which it pushes them, NVFlare's serialised DXO. What is received is made before the clock starts and does not count into
+the memory.
 """
 
 import argparse
@@ -129,14 +131,14 @@ def fedbucket(task: Task) -> Prepared:
 
 
 def flower_aggregate(task: Task) -> Prepared:
-    """Flower's `server.strategy`: from its objects to arrays, `aggregate…`, and to `Parameters`, as its servers do."""
-    from flwr.common import Code, FitRes, Status, ndarrays_to_parameters, parameters_to_ndarrays
-    from flwr.compat.common.recorddict_compat import fitres_to_recorddict, recorddict_to_fitres
+    """Flower's `server.strategy`: pulled to arrays, `aggregate…`, and `Parameters` pushed, as its servers do."""
+    from flwr.common import Code, FitIns, FitRes, Status, ndarrays_to_parameters, parameters_to_ndarrays
+    from flwr.compat.common.recorddict_compat import fitins_to_recorddict, fitres_to_recorddict, recorddict_to_fitres
     from flwr.server.strategy import aggregate as own
 
-    def sent(arrays: dict[str, Vector], count: int) -> FlowerObjects:
+    def sent(arrays: dict[str, Vector], count: int) -> Bodies:
         parameters = ndarrays_to_parameters(list(arrays.values()))
-        return deflated(fitres_to_recorddict(FitRes(Status(Code.OK, ""), parameters, count, {}), keep_input=False))
+        return answers(fitres_to_recorddict(FitRes(Status(Code.OK, ""), parameters, count, {}), keep_input=False))
 
     received = [sent(*each) for each in task.received]
     clients, liars = task.clients, task.byzantine
@@ -147,24 +149,25 @@ def flower_aggregate(task: Task) -> Prepared:
         "multi-krum": lambda results: own.aggregate_krum([(each, 1) for each, _ in results], liars, clients - liars),
     }
 
-    def act() -> Any:
-        answers = [recorddict_to_fitres(inflated(each), keep_input=False) for each in received]
-        results = [(parameters_to_ndarrays(each.parameters), each.num_examples) for each in answers]
-        return ndarrays_to_parameters(rules[task.rule](results))
+    def act() -> list[bytes]:
+        fitted = [recorddict_to_fitres(pulled(each), keep_input=False) for each in received]
+        results = [(parameters_to_ndarrays(each.parameters), each.num_examples) for each in fitted]
+        parameters = ndarrays_to_parameters(rules[task.rule](results))
+        return pushed(fitins_to_recorddict(FitIns(parameters, {}), keep_input=False))
 
-    return act, lambda out: np.concatenate(parameters_to_ndarrays(out))
+    return act, values_of
 
 
 def flower_arrayrecords(task: Task) -> Prepared:
-    """Flower's `serverapp.strategy`: from its objects to records, whose bytes it decodes on the way."""
+    """Flower's `serverapp.strategy`: pulled to records, whose bytes it decodes on the way, and a record pushed."""
     from flwr.app import Array, ArrayRecord, MetricRecord, RecordDict
     from flwr.serverapp.strategy import fedtrimmedavg, multikrum, strategy_utils
 
     key = "num-examples"
 
-    def sent(arrays: dict[str, Vector], count: int) -> FlowerObjects:
+    def sent(arrays: dict[str, Vector], count: int) -> Bodies:
         held = ArrayRecord({name: Array(array) for name, array in arrays.items()})
-        return deflated(RecordDict({"arrays": held, "metrics": MetricRecord({key: count})}))
+        return answers(RecordDict({"arrays": held, "metrics": MetricRecord({key: count})}))
 
     received = [sent(arrays, count if task.rule == "mean" else 1) for arrays, count in task.received]
     clients, liars = task.clients, task.byzantine
@@ -186,28 +189,76 @@ def flower_arrayrecords(task: Task) -> Prepared:
         ),
     }
 
-    def act() -> Any:
-        return rules[task.rule]([inflated(each) for each in received])
+    def act() -> list[bytes]:
+        return pushed(RecordDict({"arrays": rules[task.rule]([pulled(each) for each in received])}))
 
-    return act, lambda out: np.concatenate([out[name].numpy() for name in sorted(out)])
-
-
-FlowerObjects = tuple[str, dict[str, bytes]]  # the identifier of the outermost, and all of them by identifier
+    return act, values_of
 
 
-def deflated(record: Any) -> FlowerObjects:
-    """Return a message's content as Flower's grid pulls it: objects, an array's bytes in chunks of 5 MiB."""
+@dataclass
+class Bodies:
+    """The bodies of the answers to Flower's requests for objects, by identifier; `root` is the outermost's."""
+
+    root: str
+    by_id: dict[str, bytes]
+
+
+def answers(record: Any) -> Bodies:
+    """Return a message's content as a SuperLink answers with it: objects, an array's bytes in chunks of 5 MiB."""
+    from flwr.proto.message_pb2 import PullObjectResponse
     from flwr.supercore.inflatable.inflatable_object import get_all_nested_objects
 
+    def answer(held: Any) -> bytes:
+        found = PullObjectResponse(object_found=True, object_available=True, object_content=held.deflate())
+        return bytes(found.SerializeToString())
+
     objects = get_all_nested_objects(record)
-    return record.object_id, {name: each.deflate() for name, each in objects.items()}
+    return Bodies(record.object_id, {name: answer(each) for name, each in objects.items()})
 
 
-def inflated(objects: FlowerObjects) -> Any:
-    """Return the content, made as the grid makes it of what it pulled."""
+def pulled(bodies: Bodies) -> Any:
+    """Return the content, made by what Flower's grid makes it by; a body is let go once it is read."""
+    from flwr.proto.message_pb2 import PullObjectResponse
+    from flwr.proto.node_pb2 import Node
+    from flwr.supercore.inflatable.inflatable_protobuf_utils import make_pull_object_fn_protobuf
+    from flwr.supercore.inflatable.inflatable_utils import inflate_object_from_contents, pull_objects
+
+    def ask(request: Any) -> Any:
+        return PullObjectResponse.FromString(bodies.by_id.pop(request.object_id))
+
+    found = pull_objects(list(bodies.by_id), make_pull_object_fn_protobuf(ask, Node(), 0))
+    return inflate_object_from_contents(bodies.root, found)
+
+
+def pushed(record: Any) -> list[bytes]:
+    """Return the bodies of the requests that push a message's content, made by what Flower's grid makes them by."""
+    from flwr.proto.message_pb2 import PushObjectResponse
+    from flwr.proto.node_pb2 import Node
+    from flwr.supercore.inflatable.inflatable_object import get_all_nested_objects, no_object_id_recompute
+    from flwr.supercore.inflatable.inflatable_protobuf_utils import make_push_object_fn_protobuf
+    from flwr.supercore.inflatable.inflatable_utils import push_objects
+
+    bodies: list[bytes] = []
+
+    def take(request: Any) -> Any:
+        bodies.append(request.SerializeToString(deterministic=True))
+        return PushObjectResponse(stored=True)
+
+    with no_object_id_recompute():
+        push_objects(get_all_nested_objects(record), make_push_object_fn_protobuf(take, Node(), 0, ""))
+    return bodies
+
+
+def values_of(bodies: list[bytes]) -> Vector:
+    """Return the model's values that pushed bodies hold."""
+    from flwr.proto.message_pb2 import PushObjectRequest
     from flwr.supercore.inflatable.inflatable_utils import inflate_object_from_contents
 
-    return inflate_object_from_contents(*objects)
+    requests = [PushObjectRequest.FromString(body) for body in bodies]
+    contents = {each.object_id: each.object_content for each in requests}
+    root = next(name for name, content in contents.items() if content.startswith(b"RecordDict"))
+    (arrays,) = inflate_object_from_contents(root, contents).array_records.values()
+    return np.concatenate([array.numpy() for array in arrays.values()])
 
 
 def nvflare_in_time(task: Task) -> Prepared:

@@ -44,11 +44,10 @@ class WeightFile:
         Raises:
             VersionMismatch: the file was replaced since its layout was read.
         """
-        for run in _runs(pieces, self.layout):
-            size = run.end - run.begin
-            data = memoryview(bytearray(size)) if buffer is None else buffer[:size]
-            self.store.read_into(self.key, self.layout.data_begin + run.begin, data, self.version)
-            yield run.dtype, data
+        for dtype, begin, end in _runs(pieces, self.layout):
+            data = memoryview(bytearray(end - begin)) if buffer is None else buffer[: end - begin]
+            self.store.read_into(self.key, self.layout.data_begin + begin, data, self.version)
+            yield dtype, data
 
     def read(self, pieces: Iterable["Piece"], buffer: memoryview | None = None) -> Iterator[NDArray[Any]]:
         """Yield the elements of `pieces` in order, 1-D; arguments and errors as of `read_raw`."""
@@ -63,13 +62,6 @@ class Piece:
     name: str
     start: int
     count: int
-
-
-@dataclass(frozen=True)
-class _Run:
-    dtype: str
-    begin: int
-    end: int
 
 
 def open_weights(
@@ -128,21 +120,20 @@ def stripes(found: Sequence[Tensor], elements: int) -> Iterator[list[Piece]]:
         yield stripe
 
 
-def _runs(pieces: Iterable[Piece], layout: Layout) -> Iterator[_Run]:
-    run: _Run | None = None
-    for piece in pieces:
+def _runs(pieces: Iterable[Piece], layout: Layout) -> Iterator[tuple[str, int, int]]:
+    """Yield the dtype and the offsets, begin and end, of what lies side by side."""
+    dtype, begin, end = "", 0, 0
+    for piece in pieces:  # as many as there are tensors, for every stripe of every update
         tensor = layout.tensors[piece.name]
         itemsize = tensors.NUMPY_DTYPES[tensor.dtype].itemsize
-        begin = tensor.begin + piece.start * itemsize
-        end = begin + piece.count * itemsize
-        if run and (run.dtype, run.end) == (tensor.dtype, begin):
-            run = _Run(run.dtype, run.begin, end)
-            continue
-        if run:
-            yield run
-        run = _Run(tensor.dtype, begin, end)
-    if run:
-        yield run
+        start = tensor.begin + piece.start * itemsize
+        if (dtype, end) != (tensor.dtype, start):
+            if end > begin:
+                yield dtype, begin, end
+            dtype, begin = tensor.dtype, start
+        end = start + piece.count * itemsize
+    if end > begin:
+        yield dtype, begin, end
 
 
 def read_all(file: WeightFile, pieces: Sequence[Piece]) -> NDArray[np.float64]:
