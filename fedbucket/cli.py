@@ -16,6 +16,7 @@ from exchange.spec import read_federation
 from fedbucket import __version__
 from fedbucket.client_commands import client
 from fedbucket.emulated.placement import Cloud
+from fedbucket.endings import ending
 from fedbucket.local.folder import RunFolder
 from fedbucket.local.run import run_federation
 from fedbucket.packaging import package as write_package
@@ -170,12 +171,12 @@ def _across_clouds() -> Callable[..., tuple[RunFolder, dict[str, Any]]]:
 
 
 def _results(folder: RunFolder, summary: dict[str, Any]) -> str:
-    lines = [f"finished after {summary['rounds']} rounds: {summary['finished']['reason']}"]
+    lines = [ending(summary["rounds"], summary["finished"]["reason"])]
     if summary["federated_accuracy"] is not None:
-        lines.append(f"  federated accuracy  {summary['federated_accuracy']:.3f}")
+        lines.append(f"  federated accuracy  {summary['federated_accuracy']:.1%}")
     if summary["alone_accuracy"] is not None:
-        lines.append(f"  each client alone   {summary['alone_accuracy']:.3f} on average")
-        lines.append(f"  all data pooled     {summary['pooled_accuracy']:.3f}")
+        lines.append(f"  each client alone   {summary['alone_accuracy']:.1%} on average")
+        lines.append(f"  all data pooled     {summary['pooled_accuracy']:.1%}")
         lines.append(f"  ratio               {summary['ratio']:.2f} × (federated to alone)")
     lines.append(f"  privacy             {_privacy(summary['privacy'])}")
     return "\n".join([*lines, f"results: {folder.path}", f"look at: {folder.report}"])
@@ -183,7 +184,7 @@ def _results(folder: RunFolder, summary: dict[str, Any]) -> str:
 
 def _status_table(found: inspection.Status) -> str:
     if found.finished:
-        return f"{found.federation}: finished after {found.round} rounds: {found.finished}"
+        return f"{found.federation}: {ending(found.round, found.finished)}"
     head = (
         f"{found.federation}: round {found.round} ({found.round + 1}/{found.rounds}), open for {found.age:.0f} s, "
         f"deadline {found.deadline} s, quorum {found.quorum} of {len(found.answers)}"

@@ -19,14 +19,29 @@ def package(cloud: str, out: Path, tasks: Sequence[Path]) -> list[Path]:
         tasks: the client's task modules, which lie beside its function; without any, only the parent's zip is made.
 
     Raises:
-        SettingsError: two files of the client's zip would have one name.
+        SettingsError: a task is no Python module, or two files of the client's zip would have one name. Nothing is
+            written then.
     """
-    out.mkdir(parents=True, exist_ok=True)
-    written = [_write(out / f"{cloud}-parent.zip", list(_files(cloud, "parent")))]
+    zips = {out / f"{cloud}-parent.zip": list(_files(cloud, "parent"))}
     if tasks:
-        files = [*_files(cloud, "client"), *((task.name, task) for task in tasks)]
-        written.append(_write(out / f"{cloud}-client.zip", files))
-    return written
+        zips[out / f"{cloud}-client.zip"] = [*_files(cloud, "client"), *(_module(task) for task in tasks)]
+    for path, files in zips.items():
+        _refuse_twice(path, [name for name, _ in files])
+    out.mkdir(parents=True, exist_ok=True)
+    for path, files in zips.items():
+        _write(path, files)
+    return list(zips)
+
+
+def _module(task: Path) -> tuple[str, Path]:
+    if task.suffix != ".py":
+        raise SettingsError(str(task), ["expected a task, which is a Python module: NAME.py"])
+    return task.name, task
+
+
+def _refuse_twice(path: Path, names: list[str]) -> None:
+    if twice := sorted({name for name in names if names.count(name) > 1}):
+        raise SettingsError(str(path), [f"{name}: more than one file of this name" for name in twice])
 
 
 def _files(cloud: str, side: str) -> Iterator[tuple[str, Path]]:
@@ -44,13 +59,9 @@ def _folder(name: str) -> Path:
     return Path(next(iter(import_module(name).__path__)))
 
 
-def _write(path: Path, files: list[tuple[str, Path]]) -> Path:
-    names = [name for name, _ in files]
-    if twice := sorted({name for name in names if names.count(name) > 1}):
-        raise SettingsError(str(path), [f"{name}: more than one file of this name" for name in twice])
+def _write(path: Path, files: list[tuple[str, Path]]) -> None:
     with ZipFile(path, "w", ZIP_STORED) as zip_:  # not compressed: zlib's output is not the same everywhere
         for name, file in sorted(files):
             info = ZipInfo(name, _EPOCH)
             info.external_attr = _MODE
             zip_.writestr(info, file.read_bytes())
-    return path

@@ -16,6 +16,7 @@ from exchange.public import newest_model, read_settings
 from exchange.records import Finished
 from exchange.spec import Agreement, FederationSettings, NoPrivacy
 from exchange.stores import Store, exists
+from fedbucket.endings import ending
 
 log = logging.getLogger(__name__)
 
@@ -79,7 +80,7 @@ class Participation:
         self._find_account(agreement)
         if exists(parent, key := str(keys.Finished(name))):
             finished = Finished.from_bytes(parent.read(key), key)
-            log.info("%s: finished after %d rounds: %s", name, finished.round, finished.reason)
+            log.info("%s: %s", name, ending(finished.round, finished.reason))
             return True
         # What failed here is not tried again at once: that would be at every look.
         patient = name in self._failed or not self._alone

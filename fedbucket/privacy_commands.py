@@ -39,7 +39,7 @@ def privacy() -> None:
     "--clip-norm", type=float, required=True, help="C: of the whole difference, or of one example's gradient."
 )
 @click.option("--unit", type=click.Choice(["client", "example"]), default="client", show_default=True)
-@click.option("--examples", type=int, help="Unit example: the declared number.")
+@click.option("--examples", type=click.IntRange(min=1), help="Unit example: the declared number.")
 @click.option("--learning-rate", type=float, help="Unit example: of the one full-batch step a round.")
 @click.option("--theta", type=float, default=DEFAULT_THETA, show_default=True, help="θ, the rate of reversion.")
 @click.option("--time", type=float, default=DEFAULT_TIME, show_default=True, help="t, how long the process runs.")
@@ -64,6 +64,8 @@ def calibrate_command(
     with plain_errors():
         adjacency = "replace-one" if unit == "client" else "add-or-remove"
         if unit == "client":
+            if examples is not None or learning_rate is not None:
+                raise click.UsageError("unit client takes neither --examples nor --learning-rate: Δ = 2C")
             sensitivity = client_sensitivity(clip_norm)
         elif examples is None or learning_rate is None:
             raise click.UsageError("unit example takes --examples and --learning-rate too")

@@ -20,8 +20,11 @@ def plain_errors() -> Iterator[None]:
     """Say a user's mistake in words and exit with status 1; a traceback is for our own."""
     try:
         yield
-    except (FedbucketError, OSError, ValueError) as error:
+    except (FedbucketError, ValueError) as error:
         raise click.ClickException(str(error)) from error
+    except OSError as error:
+        said = f"{error.filename}: {error.strerror}" if error.filename and error.strerror else str(error)
+        raise click.ClickException(said) from error
     except KeyboardInterrupt:
         signal.signal(signal.SIGINT, signal.SIG_IGN)  # a second one would spoil the exit status
         click.echo("\ninterrupted; the same command goes on from here", err=True)

@@ -24,6 +24,7 @@ _CAUTION = 1 + 1e-9  # more noise than needed by so much, so that rounding never
 _INTERVAL = 1e-4  # of privacy loss; dp-accounting's own default
 _TOLERANCE = 1.001  # of a sampled step's z; worth about 0.2 % of ε
 _SMALLEST_MULTIPLIER, _LARGEST_MULTIPLIER = 0.2, 1e6  # the size of a PLD grows as 1/z²
+_LARGEST_MU = 10.0  # in a PLD, whose size grows as μ²: ε near 90, an odds factor of e⁹⁰, which protects nobody
 _LOG_ZERO = -800.0  # e^−800 is below every positive float64
 
 
@@ -107,7 +108,8 @@ def epsilon(events: Sequence[Event], delta: float) -> float:
     """Return the ε of all `events` together at `delta`.
 
     Exact where every event is Gaussian. Otherwise from dp-accounting's PLD accountant at its default discretisation,
-    which rounds up; equal events are grouped, so that the order in which they came does not matter.
+    which rounds up; equal events are grouped, so that the order in which they came does not matter. Beside Gaussian
+    events that protect nobody (ε near 90 and above) it is the sum of both kinds' ε at δ/2, which is never less.
 
     Raises:
         ValueError: δ is not inside (0, 1).
@@ -123,9 +125,12 @@ def epsilon(events: Sequence[Event], delta: float) -> float:
             case SampledSteps(rate, multiplier, steps):
                 sampled[rate, multiplier] += steps
     mu = math.hypot(*mus)
-    if sampled:
-        return _pld_epsilon(mu, tuple(sorted((*steps, number) for steps, number in sampled.items())), delta)
-    return gaussian_epsilon(mu, delta) if mu else 0.0
+    if not sampled:
+        return gaussian_epsilon(mu, delta) if mu else 0.0
+    steps_taken = tuple(sorted((*steps, number) for steps, number in sampled.items()))
+    if mu > _LARGEST_MU:
+        return gaussian_epsilon(mu, delta / 2) + _pld_epsilon(0.0, steps_taken, delta / 2)
+    return _pld_epsilon(mu, steps_taken, delta)
 
 
 def calibrate_sampled(epsilon: float, delta: float, sampling_probability: float, steps: int) -> float:

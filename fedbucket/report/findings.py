@@ -7,14 +7,9 @@ from statistics import median
 
 from markupsafe import Markup
 
+from fedbucket.endings import REASONS
 from fedbucket.report.facts import Round, Run
 from fedbucket.report.wording import SPACE, count, duration, percent, points, ranges, sentence, series, size, some
-
-ENDINGS = {
-    "tolerance": "the model changed by less than the agreed tolerance",
-    "patience": "the metrics that clients share had stopped improving",
-    "void": "three rounds in a row were void",
-}
 
 
 def ending(run: Run) -> str:
@@ -25,7 +20,7 @@ def ending(run: Run) -> str:
         return f"Not finished: {of} so far" if done else "Not finished: no round has closed yet"
     if run.finished == "rounds":
         return f"Finished: {'its one round is' if done == 1 else f'all {done} rounds are'} done"
-    return f"Stopped after {of}: {ENDINGS.get(run.finished, run.finished)}"
+    return f"Stopped after {of}: {REASONS.get(run.finished, run.finished)}"
 
 
 def headline(run: Run) -> Markup:

@@ -17,6 +17,7 @@ import pytest
 from exchange import tensors
 from exchange.stores.file import FileStore
 from fedbucket import load
+from fedbucket.endings import ending
 from tests.support.buckets import contents
 
 ROUNDS = 4
@@ -309,6 +310,30 @@ def test_what_is_not_there_is_said_without_a_traceback(tmp_path: Path) -> None:
     assert "name" in fedbucket("new", "Not A Name", cwd=tmp_path, status=1).stderr
     fedbucket("new", "twice", cwd=tmp_path)
     assert "exists already" in fedbucket("new", "twice", cwd=tmp_path, status=1).stderr
+    (tmp_path / "file").write_text("")
+    said = fedbucket("new", "file/clinic", cwd=tmp_path, status=1).stderr
+    assert said == "Error: file/clinic: Not a directory\n"
+
+
+def test_what_has_no_meaning_for_a_unit_is_refused(tmp_path: Path) -> None:
+    command = ("privacy", "calibrate", "--epsilon", 2, "--delta", 1e-5, "--rounds", 10, "--clip-norm", 1)
+    assert "Δ  L2 sensitivity       2" in fedbucket(*command, cwd=tmp_path).stdout
+    said = fedbucket(*command, "--examples", 100, cwd=tmp_path, status=2).stderr
+    assert "unit client takes neither --examples nor --learning-rate" in said
+
+
+@pytest.mark.parametrize(
+    ("rounds", "reason", "said"),
+    [
+        (40, "rounds", "finished after 40 rounds"),
+        (1, "rounds", "finished after 1 round"),
+        (7, "tolerance", "stopped after 7 rounds: the model changed by less than the agreed tolerance"),
+        (3, "void", "stopped after 3 rounds: three rounds in a row were void"),
+        (5, "of a later version", "stopped after 5 rounds: of a later version"),
+    ],
+)
+def test_how_it_ended_is_said_in_words(rounds: int, reason: str, said: str) -> None:
+    assert ending(rounds, reason) == said
 
 
 def test_settings_print_the_digest_that_clients_pin(finished: Path) -> None:

@@ -17,6 +17,7 @@ from click.testing import CliRunner
 from aggregator.rounds import start
 from client.privacy.ledger import Ledger
 from exchange import keys, tensors
+from exchange.errors import SettingsError
 from exchange.records import Withdrawal
 from exchange.spec import FederationSettings, validate
 from exchange.stores import exists
@@ -106,6 +107,14 @@ def test_a_task_may_not_take_the_place_of_the_functions_own_file(tmp_path: Path)
     )
     assert done.exit_code != 0
     assert "main.py: more than one file of this name" in done.output
+    assert not (tmp_path / "dist").exists()
+
+
+def test_a_task_is_a_python_module(tmp_path: Path) -> None:
+    (tmp_path / "task.toml").write_text("")
+    with pytest.raises(SettingsError, match="expected a task, which is a Python module"):
+        package("gcp", tmp_path / "dist", [tmp_path / "task.toml"])
+    assert not (tmp_path / "dist").exists()
 
 
 @pytest.mark.parametrize("function", FUNCTIONS)

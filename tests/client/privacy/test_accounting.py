@@ -117,6 +117,14 @@ def test_sampled_steps_and_releases_are_composed_together():
     assert epsilon(events, 1e-5) == epsilon(events[::-1], 1e-5)
 
 
+@pytest.mark.parametrize("multiplier", [1 / 9.9, 1 / 10.1, 1e-3, 1e-6])
+def test_steps_beside_a_release_that_protects_nobody_cost_no_less_than_it_and_little_more(multiplier):
+    alone = epsilon([GaussianRelease(multiplier)], 1e-5)
+    steps = epsilon([SampledSteps(0.1, 1.0, 10)], 1e-5)
+    both = epsilon([GaussianRelease(multiplier), SampledSteps(0.1, 1.0, 10)], 1e-5)
+    assert alone < both < 1.1 * (alone + steps)
+
+
 def test_steps_that_take_everybody_are_releases():
     assert epsilon([SampledSteps(1.0, 8.0, 16)], 1e-5) == epsilon([GaussianRelease(2.0)], 1e-5)
     assert calibrate_sampled(2.0, 1e-5, 1.0, 16) == calibrate_multiplier(2.0, 1e-5, 16)
