@@ -116,6 +116,26 @@ def test_the_folders_are_the_prefixes_of_the_keys(contract):
     assert folders["updates"] == {name: keys.updates(name, CLIENT) for name in FEDERATIONS}
 
 
+def test_what_expires_is_checkpoints_and_nothing_else(contract):
+    folders = contract["folders"]["checkpoints"].values()
+    for key in KEYS:
+        parsed = keys.parse(key)
+        expires = isinstance(parsed, keys.Checkpoint) and parsed.federation in FEDERATIONS
+        assert any(key.startswith(folder) for folder in folders) == expires, key
+
+
+@pytest.mark.parametrize("module", ["client-gcp", "client-azure"])
+def test_a_clients_checkpoints_expire_in_private_state_and_nothing_else_does(module):
+    asked = [
+        line.split("#")[0].split("=", 1)[1].strip()
+        for path in (INFRA / "modules" / module).glob("*.tf")
+        for line in path.read_text(encoding="utf-8").splitlines()
+        if line.strip().startswith("expiring ")
+    ]
+    folders = "values(module.contract.folders.checkpoints)"
+    assert asked == [folders if module == "client-gcp" else f'[for folder in {folders} : "state/${{folder}}"]']
+
+
 def test_google_lets_a_client_create_its_own_updates_and_a_parent_tickets(contract):
     conditions = contract["gcs_create_conditions"]
     for kind, belongs in (("updates", is_own_update), ("inbox", is_ticket)):

@@ -13,7 +13,7 @@ ROOTS = [*MODULES, *EXAMPLES]
 # What grants, wakes or warns: none of it may go without an assertion.
 ASSERTED = re.compile(
     r"iam_member|role_assignment|role_definition|federated|pool_provider|event_subscription|scheduler_job"
-    r"|cloudfunctions2|function_app|alert|logging_metric|immutability"
+    r"|cloudfunctions2|function_app|alert|logging_metric|immutability|management_policy"
 )
 # Roles that overwrite or delete, or reach further than one bucket or function.
 BROAD = re.compile(

@@ -29,4 +29,17 @@ resource "google_storage_bucket" "this" {
       is_locked        = retention_policy.value.locked
     }
   }
+  dynamic "lifecycle_rule" {
+    for_each = length(var.expiring) > 0 ? [var.expiring] : []
+    content {
+      action {
+        type = "Delete"
+      }
+      condition {
+        age            = 30
+        matches_prefix = lifecycle_rule.value
+        with_state     = "ANY" # first the object, and then the version that this leaves
+      }
+    }
+  }
 }

@@ -50,6 +50,12 @@ variable "soft_delete_days" {
   }
 }
 
+variable "expiring" {
+  description = "Prefixes of objects that nobody needs once they are 30 days old: they are deleted then, and can be restored for `soft_delete_days` more."
+  type        = set(string)
+  default     = []
+}
+
 variable "allow_destroy" {
   description = "Whether `terraform destroy` deletes the bucket with all that is in it."
   type        = bool

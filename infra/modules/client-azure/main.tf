@@ -13,6 +13,7 @@ data "azurerm_client_config" "this" {}
 
 module "contract" {
   source        = "../contract"
+  federations   = toset(flatten([for each in var.parents : tolist(each.federations)]))
   container     = "inbox"
   staged_blocks = var.staged_blocks
   identities = [for each in var.parents : {
@@ -32,6 +33,7 @@ module "storage" {
   replication          = var.replication
   customer_managed_key = var.customer_managed_key
   retention            = var.retention
+  expiring             = [for folder in values(module.contract.folders.checkpoints) : "state/${folder}"] # weights without noise
   soft_delete_days     = var.soft_delete_days
   tags                 = var.tags
 }

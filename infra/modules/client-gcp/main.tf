@@ -41,6 +41,7 @@ module "state" {
   location         = var.region
   kms_key          = var.kms_key
   retention        = var.retention
+  expiring         = values(module.contract.folders.checkpoints) # weights without noise
   soft_delete_days = var.soft_delete_days
   allow_destroy    = var.allow_destroy
   labels           = var.labels

@@ -2,9 +2,10 @@
 # the two together. No provider, so that it can be applied anywhere.
 
 locals {
-  public  = { for name in var.federations : name => "${name}/public/" }
-  inbox   = { for name in var.federations : name => "${name}/inbox/" }
-  updates = { for name in var.federations : name => "${name}/updates/${var.client}/" if var.client != null }
+  public      = { for name in var.federations : name => "${name}/public/" }
+  inbox       = { for name in var.federations : name => "${name}/inbox/" }
+  updates     = { for name in var.federations : name => "${name}/updates/${var.client}/" if var.client != null }
+  checkpoints = { for name in var.federations : name => "${name}/checkpoints/" }
 
   # Six places are a round's number: six of any character, since neither cloud's conditions know digits.
   tickets = [for folder in values(local.inbox) : "${folder}??????.json"]

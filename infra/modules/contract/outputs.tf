@@ -1,6 +1,6 @@
 output "folders" {
-  description = "The prefix of every right, by kind and federation: `public`, `inbox`, `updates` (of the client)."
-  value       = { public = local.public, inbox = local.inbox, updates = local.updates }
+  description = "The prefix of every right, by kind and federation: `public`, `inbox`, `updates` (of the client); and of what expires: `checkpoints`."
+  value       = { public = local.public, inbox = local.inbox, updates = local.updates, checkpoints = local.checkpoints }
 }
 
 output "gcs_create_conditions" {

@@ -61,6 +61,30 @@ resource "azurerm_storage_container" "this" {
   container_access_type = "private"
 }
 
+resource "azurerm_storage_management_policy" "this" {
+  count              = length(var.expiring) > 0 ? 1 : 0
+  storage_account_id = azurerm_storage_account.this.id
+  dynamic "rule" {
+    for_each = chunklist(sort(var.expiring), 10) # prefixes in a rule, at most
+    content {
+      name    = "expiring${rule.key}"
+      enabled = true
+      filters {
+        prefix_match = rule.value
+        blob_types   = ["blockBlob"]
+      }
+      actions {
+        base_blob {
+          delete_after_days_since_creation_greater_than = 30
+        }
+        version { # which the first deletion leaves
+          delete_after_days_since_creation = 30
+        }
+      }
+    }
+  }
+}
+
 resource "azurerm_storage_container_immutability_policy" "this" {
   for_each                              = var.retention == null ? toset([]) : var.containers
   storage_container_resource_manager_id = azurerm_storage_container.this[each.key].id

@@ -69,6 +69,12 @@ variable "soft_delete_days" {
   }
 }
 
+variable "expiring" {
+  description = "Prefixes, CONTAINER/…, of objects that nobody needs once they are 30 days old: they are deleted then, and can be restored for `soft_delete_days` more."
+  type        = set(string)
+  default     = []
+}
+
 variable "tags" {
   description = "Tags of the account."
   type        = map(string)

@@ -50,6 +50,25 @@ run "a_key_and_a_locked_retention_are_set_as_asked" {
   }
 }
 
+run "what_expires_is_bounded_by_prefix_and_age" {
+  command = plan
+  variables {
+    expiring = ["readmission/checkpoints/", "sepsis/checkpoints/"]
+  }
+  assert {
+    condition     = length(google_storage_bucket.this.lifecycle_rule) == 1 && one(one(google_storage_bucket.this.lifecycle_rule).action).type == "Delete"
+    error_message = "Expected one rule, which deletes."
+  }
+  assert {
+    condition     = one(one(google_storage_bucket.this.lifecycle_rule).condition).age == 30 && one(one(google_storage_bucket.this.lifecycle_rule).condition).with_state == "ANY"
+    error_message = "Expected objects and versions that are 30 days old."
+  }
+  assert {
+    condition     = one(one(google_storage_bucket.this.lifecycle_rule).condition).matches_prefix == tolist(["readmission/checkpoints/", "sepsis/checkpoints/"])
+    error_message = "Expected nothing to be deleted but what was asked for."
+  }
+}
+
 run "a_retention_is_not_locked_unless_it_says_so" {
   command = plan
   variables {

@@ -9,9 +9,10 @@ run "folders_end_where_their_names_do" {
   command = plan
   assert {
     condition = output.folders == {
-      public  = { readmission = "readmission/public/" }
-      inbox   = { readmission = "readmission/inbox/" }
-      updates = { readmission = "readmission/updates/hospital-a/" }
+      public      = { readmission = "readmission/public/" }
+      inbox       = { readmission = "readmission/inbox/" }
+      updates     = { readmission = "readmission/updates/hospital-a/" }
+      checkpoints = { readmission = "readmission/checkpoints/" }
     }
     error_message = "Expected each folder to end in a slash, or else hospital-a may read hospital-ab's."
   }

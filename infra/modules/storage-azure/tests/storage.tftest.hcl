@@ -38,8 +38,8 @@ run "nothing_is_lost_by_a_deletion" {
     error_message = "Expected versions, and 30 days of soft delete."
   }
   assert {
-    condition     = length(azurerm_storage_account.this.customer_managed_key) == 0 && length(azurerm_storage_container_immutability_policy.this) == 0
-    error_message = "Expected Microsoft's keys and no retention unless they are asked for."
+    condition     = length(azurerm_storage_account.this.customer_managed_key) == 0 && length(azurerm_storage_container_immutability_policy.this) == 0 && length(azurerm_storage_management_policy.this) == 0
+    error_message = "Expected Microsoft's keys, no retention, and nothing that expires, unless they are asked for."
   }
   assert {
     condition     = output.urls == { parent = "az://acct/parent" }
@@ -60,6 +60,25 @@ run "a_key_and_a_locked_retention_are_set_as_asked" {
   assert {
     condition     = azurerm_storage_container_immutability_policy.this["parent"].immutability_period_in_days == 365 && azurerm_storage_container_immutability_policy.this["parent"].locked
     error_message = "Expected a locked year."
+  }
+}
+
+run "what_expires_is_bounded_by_prefix_and_age" {
+  command = plan
+  variables {
+    expiring = [for number in range(11) : format("parent/f%02d/checkpoints/", number)]
+  }
+  assert {
+    condition     = flatten([for rule in azurerm_storage_management_policy.this[0].rule : sort(rule.filters[0].prefix_match)]) == [for number in range(11) : format("parent/f%02d/checkpoints/", number)]
+    error_message = "Expected nothing to be deleted but what was asked for."
+  }
+  assert {
+    condition     = [for rule in azurerm_storage_management_policy.this[0].rule : length(rule.filters[0].prefix_match)] == [10, 1]
+    error_message = "Expected at most ten prefixes in a rule."
+  }
+  assert {
+    condition     = alltrue([for rule in azurerm_storage_management_policy.this[0].rule : rule.enabled && rule.actions[0].base_blob[0].delete_after_days_since_creation_greater_than == 30 && rule.actions[0].version[0].delete_after_days_since_creation == 30])
+    error_message = "Expected blobs and versions that are 30 days old."
   }
 }
 
