@@ -14,6 +14,11 @@ from exchange.errors import NotFound, StoreError, StoreUnavailable
 CONNECT, READ = 10.0, 60.0  # seconds that a store may take to be reached, and to say something
 PAUSES = (0.2, 0.5, 1.0, 2.0, 4.0)  # seconds between tries; GCS and S3 ask a throttled client for about as many
 TRANSIENT = {0, 408, 429, 500, 502, 503, 504}
+_LOGINS = {  # an SDK's error for having nothing to show → what a person can do about it
+    "DefaultCredentialsError": "gcloud auth application-default login",
+    "ClientAuthenticationError": "az login",
+    "NoCredentialsError": "aws configure",
+}
 _T = TypeVar("_T")
 
 # What these say at DEBUG holds tokens, signatures and signed URLs; at INFO some tell of every request.
@@ -46,6 +51,8 @@ def failure(what: str, fault: Fault, taken: type[StoreError], taken_words: Set[i
         return taken(what)
     if fault.status == 404:
         return NotFound(f"{what}: there is no such object, or no such bucket")
+    if login := _LOGINS.get(fault.code):
+        return StoreError(f"{what}: found no credentials: run `{login}`, or give this machine an identity with rights")
     denied = "; check the credentials and their rights" if fault.status in (401, 403) else ""
     return StoreError(f"{what}: refused with {fault.status} {fault.code}{denied}")
 

@@ -1,18 +1,39 @@
 """`open_store`: from a URL to a bucket."""
 
+import os
 import sys
 from pathlib import Path
 
 import pytest
 
 from exchange import stores
-from exchange.errors import SettingsError
+from exchange.errors import SettingsError, StoreError
 from exchange.spec import AzureInGoogle, GoogleInAzure
 from exchange.stores import open_store
 
 
 def test_a_file_url_may_name_this_host(tmp_path: Path) -> None:
     assert open_store(f"file://localhost{tmp_path}").url == open_store(f"file://{tmp_path}").url == tmp_path.as_uri()
+
+
+@pytest.mark.parametrize(
+    ("url", "login"),
+    [("gs://nobodys", "gcloud auth"), ("az://nobodys/container", "az login"), ("s3://nobodys", "aws configure")],
+)
+def test_who_has_no_credentials_is_told_how_to_get_some(
+    url: str, login: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in list(os.environ):
+        if name.startswith(("AWS_", "AZURE_", "GOOGLE_", "STORAGE_", "CLOUDSDK_", "FEDBUCKET_")):
+            monkeypatch.delenv(name)
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.setenv("PATH", str(tmp_path))  # nor the clouds' own commands
+    # No machine's own identity is asked for.
+    monkeypatch.setenv("NO_GCE_CHECK", "true")
+    monkeypatch.setenv("AWS_EC2_METADATA_DISABLED", "true")
+    monkeypatch.setenv("AZURE_TOKEN_CREDENTIALS", "dev")
+    with pytest.raises(StoreError, match=f"{url}: found no credentials: run `{login}.*`, or give this machine"):
+        open_store(url).read("key")
 
 
 def test_a_bucket_in_memory_is_the_same_for_the_same_url() -> None:
