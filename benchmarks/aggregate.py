@@ -53,7 +53,9 @@ def contenders(rule: str, cache: Path) -> list[Contender]:
     found = [Contender("fedbucket", here), Contender("fedbucket", here, threads=2)]
     found += [Contender("Flower aggregate", flower), Contender("Flower aggregate_arrayrecords", flower)]
     if rule == "mean":
-        found.append(Contender("NVFlare in-time accumulation", nvflare_python(cache)))
+        nvflare = nvflare_python(cache)
+        found.append(Contender("NVFlare in-time accumulation", nvflare))
+        found.append(Contender("NVFlare in-time accumulation, one message", nvflare))
     return found
 
 

@@ -4,8 +4,8 @@
 Flower's and in NVFlare's for NVFlare's (`benchmarks.environments`); all take the same numbers, drawn from a seed. Each
 is handed the bytes as they come out of HTTP, or what else carries them, and hands over bytes that can go there again:
 weight files in a store here, the bodies of the answers from which Flower's grid pulls objects and of the requests with
-which it pushes them, NVFlare's serialised DXO. What is received is made before the clock starts and does not count into
-the memory.
+which it pushes them, the payloads of what NVFlare's cells say to each other. What is received is made before the clock
+starts and does not count into the memory.
 """
 
 import argparse
@@ -17,6 +17,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -261,8 +262,13 @@ def values_of(bodies: list[bytes]) -> Vector:
     return np.concatenate([array.numpy() for array in arrays.values()])
 
 
-def nvflare_in_time(task: Task) -> Prepared:
-    """NVFlare's InTimeAccumulateWeightedAggregator, on messages that its own serialiser takes apart one by one."""
+def nvflare_in_time(task: Task, downloads: bool) -> Prepared:
+    """NVFlare's InTimeAccumulateWeightedAggregator.
+
+    Args:
+        downloads: whether its cells download updates and model from each other, as they do unless they are told not to
+            (np_download_chunk_size = 0), or have all arrays in one message.
+    """
     from nvflare.apis.dxo import DXO, DataKind, MetaKey, from_shareable
     from nvflare.apis.fl_constant import ReservedKey
     from nvflare.apis.fl_context import FLContext
@@ -280,28 +286,67 @@ def nvflare_in_time(task: Task) -> Prepared:
     context = FLContext()
     context.set_prop(AppConstants.CURRENT_ROUND, 0)
 
-    def message(client: int, arrays: dict[str, Vector], count: int) -> bytes:
-        dxo = DXO(DataKind.WEIGHTS, data=dict(arrays), meta={MetaKey.NUM_STEPS_CURRENT_ROUND: count})
-        shareable = dxo.to_shareable()
+    def sent(client: int, arrays: dict[str, Vector], count: int) -> tuple[bytes, list[bytes]]:
+        within = {} if downloads else arrays
+        shareable = DXO(DataKind.WEIGHTS, data=within, meta={MetaKey.NUM_STEPS_CURRENT_ROUND: count}).to_shareable()
         shareable.set_peer_props({ReservedKey.IDENTITY_NAME: f"client-{client}"})
         shareable.add_cookie(AppConstants.CONTRIBUTION_ROUND, 0)
-        return bytes(fobs.dumps(shareable))
+        return bytes(fobs.dumps(shareable)), replies(arrays) if downloads else []
 
-    sent = [message(*each) for each in ((c, a, n) for c, (a, n) in enumerate(task.received, 1))]
+    received = [sent(client, *each) for client, each in enumerate(task.received, start=1)]
 
-    def act() -> bytes:
-        for each in sent:
-            assert aggregator.accept(fobs.loads(each), context)
-        return bytes(fobs.dumps(aggregator.aggregate(context)))
+    def act() -> list[bytes]:
+        while received:
+            message, payloads = received.pop(0)
+            shareable = fobs.loads(message)
+            if downloads:
+                update = from_shareable(shareable)
+                update.data = downloaded(payloads)
+                update.update_shareable(shareable)
+            assert aggregator.accept(shareable, context)
+        made = aggregator.aggregate(context)
+        return replies(from_shareable(made).data) if downloads else [bytes(fobs.dumps(made))]
 
-    return act, lambda out: np.concatenate(list(from_shareable(fobs.loads(out)).data.values()))
+    def values(out: list[bytes]) -> Vector:
+        arrays = downloaded(out) if downloads else from_shareable(fobs.loads(out[0])).data
+        return np.concatenate(list(arrays.values()))
+
+    return act, values
 
 
-AGGREGATORS = {
+def replies(arrays: dict[str, Vector]) -> list[bytes]:
+    """Return the payloads with which one of NVFlare's cells answers another that downloads: .npz, 2 MiB a reply."""
+    from nvflare.app_common.decomposers.numpy_decomposers import NumpyArrayDecomposer
+    from nvflare.fuel.f3.streaming.download_service import ProduceRC
+    from nvflare.fuel.utils import fobs
+
+    source, state, made = NumpyArrayDecomposer().to_downloadable(arrays, 2**21, {}), {}, []
+    while True:
+        status, data, state = source.produce(state, "")
+        if status == ProduceRC.EOF:
+            return made
+        made.append(bytes(fobs.dumps({"status": status, "state": state, "data": data})))
+
+
+def downloaded(payloads: list[bytes]) -> dict[str, Vector]:
+    """Return the arrays, by what NVFlare's cells make them by; a payload is let go once it is read."""
+    from nvflare.app_common.np.np_downloader import ArrayConsumer
+    from nvflare.fuel.utils import fobs
+
+    consumer = ArrayConsumer(None, {})
+    while payloads:
+        reply = fobs.loads(payloads.pop(0))
+        consumer.consume("", reply["state"], reply["data"])
+    arrays: dict[str, Vector] = consumer.result
+    return arrays
+
+
+AGGREGATORS: dict[str, Callable[[Task], Prepared]] = {
     "fedbucket": fedbucket,
     "Flower aggregate": flower_aggregate,
     "Flower aggregate_arrayrecords": flower_arrayrecords,
-    "NVFlare in-time accumulation": nvflare_in_time,
+    "NVFlare in-time accumulation": partial(nvflare_in_time, downloads=True),
+    "NVFlare in-time accumulation, one message": partial(nvflare_in_time, downloads=False),
 }
 
 
