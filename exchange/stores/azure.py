@@ -66,7 +66,8 @@ class AzureStore(CloudStore):
             return Fault(0 if dropped else 400, type(error).__name__)
         response: Any = error.response
         told = response.headers.get("x-ms-error-code") if response else None
-        code = getattr(error, "error_code", None) or told or type(error).__name__
+        unasked = isinstance(error, ClientAuthenticationError) and not response  # for want of credentials
+        code = getattr(error, "error_code", None) or told or ("NoAzureCredentials" if unasked else type(error).__name__)
         if code == "InvalidBlockList":  # a commit or a put of another writer has thrown our blocks away
             return Fault(404, code)
         status = 401 if isinstance(error, ClientAuthenticationError) else error.status_code

@@ -14,9 +14,9 @@ from exchange.errors import NotFound, StoreError, StoreUnavailable
 CONNECT, READ = 10.0, 60.0  # seconds that a store may take to be reached, and to say something
 PAUSES = (0.2, 0.5, 1.0, 2.0, 4.0)  # seconds between tries; GCS and S3 ask a throttled client for about as many
 TRANSIENT = {0, 408, 429, 500, 502, 503, 504}
-_LOGINS = {  # an SDK's error for having nothing to show → what a person can do about it
+_LOGINS = {  # a fault's word for having nothing to show → what a person can do about it
     "DefaultCredentialsError": "gcloud auth application-default login",
-    "ClientAuthenticationError": "az login",
+    "NoAzureCredentials": "az login",
     "NoCredentialsError": "aws configure",
 }
 _T = TypeVar("_T")
