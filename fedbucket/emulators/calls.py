@@ -3,7 +3,7 @@
 import json
 import socket
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from http.client import HTTPConnection, HTTPException
 from threading import Lock
@@ -51,7 +51,7 @@ class Caller:
         with self._lock:
             self._over = True
             for connection in self._open:
-                connection.shutdown(socket.SHUT_RDWR)
+                _shut(connection)
 
     @contextmanager
     def _connected(self, host: Host, timeout: float) -> Iterator[HTTPConnection]:
@@ -61,10 +61,15 @@ class Caller:
         with self._lock:
             self._open.add(opened)
             if self._over:
-                opened.shutdown(socket.SHUT_RDWR)
+                _shut(opened)
         try:
             yield connection
         finally:
             with self._lock:
                 self._open.discard(opened)
             connection.close()
+
+
+def _shut(connection: socket.socket) -> None:
+    with suppress(OSError):  # its answer has just been read, or its host is gone: nobody waits on it any more
+        connection.shutdown(socket.SHUT_RDWR)
