@@ -66,12 +66,13 @@ class AzureStore(CloudStore):
             return Fault(0 if dropped else 400, type(error).__name__)
         response: Any = error.response
         told = response.headers.get("x-ms-error-code") if response else None
-        unasked = isinstance(error, ClientAuthenticationError) and not response  # for want of credentials
-        code = getattr(error, "error_code", None) or told or ("NoAzureCredentials" if unasked else type(error).__name__)
+        code = getattr(error, "error_code", None) or told or type(error).__name__
         if code == "InvalidBlockList":  # a commit or a put of another writer has thrown our blocks away
             return Fault(404, code)
         status = 401 if isinstance(error, ClientAuthenticationError) else error.status_code
-        return Fault(status or 0, str(getattr(code, "value", code)))
+        # Of nobody's answer, nor our own refusal of an identity, which has a code: there was nothing to show.
+        found_none = code == ClientAuthenticationError.__name__ and not response
+        return Fault(status or 0, str(getattr(code, "value", code)), "az login" if found_none else None)
 
     def _put(self, name: str, data: bytes, mark: str) -> str:
         blob = self._container.get_blob_client(name)

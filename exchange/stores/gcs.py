@@ -12,7 +12,7 @@ from contextlib import contextmanager
 from typing import Any
 
 from google.api_core.exceptions import GoogleAPIError
-from google.auth.exceptions import GoogleAuthError, OAuthError, TransportError
+from google.auth.exceptions import DefaultCredentialsError, GoogleAuthError, OAuthError, TransportError
 from google.cloud import storage
 from google.cloud.storage.exceptions import DataCorruption, InvalidResponse
 from requests.adapters import HTTPAdapter
@@ -58,7 +58,9 @@ class GcsStore(CloudStore):
             status = 0 if dropped else 401 if isinstance(error, GoogleAuthError) else 400
         if status == 403 and response is not None and _would_replace(response):
             status = 412
-        return Fault(int(status), reason[1] if reason else type(error).__name__)
+        found_none = type(error) is DefaultCredentialsError  # one derived from it says that some were refused
+        login = "gcloud auth application-default login" if found_none else None
+        return Fault(int(status), reason[1] if reason else type(error).__name__, login)
 
     def _put(self, name: str, data: bytes, mark: str) -> str:
         blob = self._bucket.blob(name)

@@ -14,11 +14,6 @@ from exchange.errors import NotFound, StoreError, StoreUnavailable
 CONNECT, READ = 10.0, 60.0  # seconds that a store may take to be reached, and to say something
 PAUSES = (0.2, 0.5, 1.0, 2.0, 4.0)  # seconds between tries; GCS and S3 ask a throttled client for about as many
 TRANSIENT = {0, 408, 429, 500, 502, 503, 504}
-_LOGINS = {  # a fault's word for having nothing to show → what a person can do about it
-    "DefaultCredentialsError": "gcloud auth application-default login",
-    "NoAzureCredentials": "az login",
-    "NoCredentialsError": "aws configure",
-}
 _T = TypeVar("_T")
 
 # What these say at DEBUG holds tokens, signatures and signed URLs; at INFO some tell of every request.
@@ -28,10 +23,15 @@ for _each in ("azure.core", "azure.identity", "azure.storage", "boto3", "botocor
 
 @dataclass(frozen=True)
 class Fault:
-    """What an SDK's error comes down to: an HTTP status (0: no answer; 401: no credentials), and a word for it."""
+    """What an SDK's error comes down to: an HTTP status (0: no answer; 401: no credentials), and a word for it.
+
+    Attributes:
+        login: where no credentials were found, the command that gets a person some.
+    """
 
     status: int
     code: str
+    login: str | None = None
 
 
 def patiently(call: Callable[[], _T]) -> _T:
@@ -51,8 +51,9 @@ def failure(what: str, fault: Fault, taken: type[StoreError], taken_words: Set[i
         return taken(what)
     if fault.status == 404:
         return NotFound(f"{what}: there is no such object, or no such bucket")
-    if login := _LOGINS.get(fault.code):
-        return StoreError(f"{what}: found no credentials: run `{login}`, or give this machine an identity with rights")
+    if fault.login is not None:
+        way = f"run `{fault.login}`, or give this machine an identity with rights"
+        return StoreError(f"{what}: found no credentials: {way}")
     denied = "; check the credentials and their rights" if fault.status in (401, 403) else ""
     return StoreError(f"{what}: refused with {fault.status} {fault.code}{denied}")
 

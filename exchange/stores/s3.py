@@ -58,8 +58,9 @@ class S3Store(CloudStore):
             status = error.response["ResponseMetadata"]["HTTPStatusCode"]
             # 409: another upload of this key is being decided. 400 RequestTimeout: the connection stood still.
             return Fault(0 if status == 409 or code == "RequestTimeout" else status, code)
-        status = 0 if isinstance(error, _DROPPED) else 401 if isinstance(error, NoCredentialsError) else 400
-        return Fault(status, type(error).__name__)
+        if isinstance(error, NoCredentialsError):
+            return Fault(401, type(error).__name__, "aws configure")
+        return Fault(0 if isinstance(error, _DROPPED) else 400, type(error).__name__)
 
     def _put(self, name: str, data: bytes, mark: str) -> str:
         answer = self._client.put_object(

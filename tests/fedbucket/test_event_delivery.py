@@ -217,8 +217,9 @@ def test_an_object_created_by_the_sdk_wakes_the_function_with_the_clouds_own_eve
 def test_an_object_may_have_any_name(cloud: Cloud) -> None:
     with Router() as router:
         cloud.deliver(router)
-        behind(cloud.url).replace("a cat/ü%2F&?#+.txt", b"data")
-        until(lambda: cloud.lines("done.jsonl", "a cat/ü%2F&?#+.txt"))
+        behind(cloud.url).replace(name := "a cat/ü%2F&?#+.txt", b"data")
+        until(lambda: cloud.lines("done.jsonl", name))
+    assert {event_of(cloud, line).key for line in cloud.lines("came.jsonl", name)} == {name}
 
 
 def test_what_is_created_elsewhere_wakes_nobody(cloud: Cloud) -> None:
@@ -460,6 +461,7 @@ def test_timers_call_their_function_again_and_again(cloud: Cloud, tmp_path: Path
         router = stack.enter_context(Router())
         router.timer(host, path, period=0.05)
         until(lambda: len(cloud.lines("done.jsonl", "timer")) >= before + 3)
+    assert len(cloud.lines("done.jsonl", "timer")) >= before + 3
 
 
 # Hosts

@@ -15,7 +15,7 @@ from exchange import keys
 from exchange.errors import ConsentRefused
 from exchange.events import ObjectCreated
 from tests.infra.conditions import ADD, READ, WRITE, abac_allows, iam_allows
-from tests.infra.terraform import INFRA, apply
+from tests.infra.terraform import INFRA, MODULES, apply, blocks, text_of
 from tests.support.federation import Federation
 from tests.support.settings import DEADLINE, PRIVATE, federation_settings
 
@@ -124,16 +124,14 @@ def test_what_expires_is_checkpoints_and_nothing_else(contract):
         assert any(key.startswith(folder) for folder in folders) == expires, key
 
 
-@pytest.mark.parametrize("module", ["client-gcp", "client-azure"])
-def test_a_clients_checkpoints_expire_in_private_state_and_nothing_else_does(module):
-    asked = [
-        line.split("#")[0].split("=", 1)[1].strip()
-        for path in (INFRA / "modules" / module).glob("*.tf")
-        for line in path.read_text(encoding="utf-8").splitlines()
-        if line.strip().startswith("expiring ")
-    ]
-    folders = "values(module.contract.folders.checkpoints)"
-    assert asked == [folders if module == "client-gcp" else f'[for folder in {folders} : "state/${{folder}}"]']
+def test_a_clients_checkpoints_expire_in_private_state_and_nothing_else_does():
+    folders, state = "values(module.contract.folders.checkpoints)", '"state/${folder}"'
+    asked = {"client-gcp": {"state": folders}, "client-azure": {"storage": f"[for folder in {folders} : {state}]"}}
+    for module in MODULES:
+        found = {
+            name: text_of(each["expiring"]) for name, each in blocks(module, "module").items() if "expiring" in each
+        }
+        assert found == asked.get(module.name, {}), module.name
 
 
 def test_google_lets_a_client_create_its_own_updates_and_a_parent_tickets(contract):
