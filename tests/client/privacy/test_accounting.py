@@ -123,6 +123,8 @@ def test_steps_beside_a_release_that_protects_nobody_cost_no_less_than_it_and_li
     steps = epsilon([SampledSteps(0.1, 1.0, 10)], 1e-5)
     both = epsilon([GaussianRelease(multiplier), SampledSteps(0.1, 1.0, 10)], 1e-5)
     assert alone < both < 1.1 * (alone + steps)
+    if multiplier < 1 / 10:  # basic composition (Dwork, Roth 2014, theorem 3.16), with half of δ for each kind
+        assert both == gaussian_epsilon(1 / multiplier, 5e-6) + epsilon([SampledSteps(0.1, 1.0, 10)], 5e-6)
 
 
 def test_steps_that_take_everybody_are_releases():
