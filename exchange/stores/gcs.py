@@ -37,7 +37,7 @@ class GcsStore(CloudStore):
 
     def __init__(self, bucket: str, prefix: str = "", identity: AzureInGoogle | None = None) -> None:
         super().__init__(f"gs://{bucket}", prefix)
-        self._client: Any = self._try("", lambda: _connect(identity), StoreError)
+        self._client: Any = self._try("", lambda: connect(identity), StoreError)
         self._bucket = self._client.bucket(bucket)
         self._http = self._client._http  # requests' session: the SDK shows no response headers, and we need `Date`
         self._http.mount("http://", HTTPAdapter(pool_maxsize=64))
@@ -157,13 +157,17 @@ class _Session:
         return int(answer.headers["Range"].rpartition("-")[2]) + 1 if "Range" in answer.headers else 0
 
 
-def _connect(identity: AzureInGoogle | None) -> Any:
+def connect(identity: AzureInGoogle | None = None) -> Any:
+    """Return the SDK's client, as this identity or else by Application Default Credentials."""
     credential = None
     if identity is not None:
         from exchange.stores import azure_in_google  # imported here: without an identity Azure's package is not needed
 
         credential = azure_in_google.credential(identity.provider, identity.resource)
-    return storage.Client(project=None, credentials=credential)  # no call needs a project
+    client = storage.Client(project=None, credentials=credential)  # no call needs a project
+    # Else it asks for the bucket's own metadata, in a thread: for traces, by a right that no function has.
+    client._bucket_metadata_cache = None
+    return client
 
 
 def _generation(blob: Any) -> str:

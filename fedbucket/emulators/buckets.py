@@ -4,14 +4,15 @@ import os
 
 import boto3
 from azure.storage.blob import BlobServiceClient
-from google.cloud import storage
+
+from exchange.stores import gcs
 
 
 def make_bucket(url: str) -> None:
     """Make the bucket at `url` in the emulator that this process's environment names."""
     scheme, _, name = url.partition("://")
     if scheme == "gs":
-        storage.Client(project="emulator").create_bucket(name)
+        gcs.connect().create_bucket(name, project="emulator")
     elif scheme == "s3":
         boto3.client("s3").create_bucket(Bucket=name)
     else:

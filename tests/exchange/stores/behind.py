@@ -6,9 +6,8 @@ from functools import cache
 from typing import Any, Protocol
 
 from azure.storage.blob import ContainerClient
-from google.cloud import storage
 
-from exchange.stores import open_store, s3
+from exchange.stores import gcs, open_store, s3
 from exchange.stores.azure import AzureStore
 
 
@@ -32,11 +31,11 @@ def behind(url: str) -> Behind:
 class Gcs:
     def __init__(self, path: str) -> None:
         name, _, self.prefix = path.partition("/")
-        self.client: Any = storage.Client()
+        self.client: Any = gcs.connect()
         self.bucket = self.client.bucket(name)
 
     def make(self) -> None:
-        self.bucket.create()
+        self.bucket.create(project="emulator")
 
     def replace(self, key: str, data: bytes) -> None:
         self.bucket.blob(f"{self.prefix}/{key}".lstrip("/")).upload_from_string(data)

@@ -6,6 +6,7 @@ import re
 import traceback
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from threading import Thread
 
 import pytest
 
@@ -124,6 +125,22 @@ def test_a_key_is_taken_also_where_the_store_says_that_its_object_may_not_be_del
         with pytest.raises(AlreadyExists):
             act()
     assert line.store.read("a") == b"theirs"
+
+
+def test_a_store_does_nothing_behind_its_callers_back(line: Line, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What an SDK asks for in a thread of its own takes rights that nobody gave, and goes on when its store is gone."""
+    started: list[str] = []
+    start = Thread.start
+    monkeypatch.setattr(Thread, "start", lambda thread: (started.append(thread.name), start(thread)))
+    line.store.create("a", b"data")
+    stream(line.store, "b", line.data)
+    assert line.store.read("a") == b"data"
+    assert line.store.stat("a").size == 4
+    assert [info.key for info in line.store.list("")] == ["a", "b"]
+    with pytest.raises(NotFound):
+        line.store.read("c")
+    line.store.remove("b")
+    assert [name for name in started if "process_request_thread" not in name] == []  # those serve the proxy
 
 
 @pytest.mark.parametrize("fault", [*STATUSES, *DROPS])
