@@ -9,7 +9,7 @@ AZURITE := .cache/azurite/node_modules/azurite
 AZURITE_VERSION := 3.35.0
 INSTALL = $(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt
 
-.PHONY: demo emulate test test-all fuzz soak conformance azurite lint breast-cancer cnn clean
+.PHONY: demo emulate test test-all fuzz soak conformance azurite lint breast-cancer cnn clean help
 
 demo: $(VENV)/examples  ## handwritten digits, ten clients, 40 rounds
 	$(BIN)/python -m examples.digits
@@ -44,12 +44,15 @@ azurite:  ## the emulator of Azure's storage, which needs Node; without it the t
 	@test -d $(AZURITE) || ! command -v npm >/dev/null || \
 		npm install --silent --no-fund --no-audit --prefix .cache/azurite azurite@$(AZURITE_VERSION) || true
 
-lint: $(VENV)/dev
+lint: $(VENV)/dev  ## format, rules and types
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	$(BIN)/mypy
 
-clean:
+help:  ## what there is to make
+	@sed -n 's/^\([a-z-]*\):[^#]*## /\1\t/p' Makefile | expand -t 16
+
+clean:  ## remove the environment and what was built
 	rm -rf $(VENV) build dist *.egg-info
 
 $(VENV)/python:
