@@ -419,10 +419,19 @@ def test_the_adjacency_is_that_of_the_unit_unless_it_is_written():
 
 @pytest.mark.parametrize(
     ("changes", "named"),
-    [({"theta": 3e3, "time": 1.0}, "theta and time"), ({"epsilon": 1e-9, "clip_norm": 1e300}, "noise")],
+    [
+        ({"theta": 3e3, "time": 1.0}, "theta and time"),
+        ({"epsilon": 1e-9, "clip_norm": 1e300}, "noise"),
+        ({"epsilon": 1e21}, "noise_sd: expected at least 2⁻³⁰ of 1"),
+    ],
 )
 def test_numbers_for_which_there_is_no_mechanism_are_refused_before_there_is_a_plan(
     changes: dict[str, Any], named: str
 ):
     with pytest.raises(PrivacyError, match=f"settings of orchard cannot be kept: {named}"):
         plan_of(PRIVATE | changes)
+
+
+def test_noise_on_a_metric_that_cannot_be_drawn_is_refused_before_there_is_a_plan():
+    with pytest.raises(PrivacyError, match="settings of orchard cannot be kept: noise_sd"):
+        plan_of(EXAMPLE, metrics={"share": "noised", "noise_multiplier": 1e300}, client=VALIDATED)
