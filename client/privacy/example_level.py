@@ -8,7 +8,11 @@ is held per example: ‖δxᵀ‖ = ‖δ‖‖x‖, and a weighted sum of them 
 most of the memory and of the time. If the layers were found wrongly, that would cost accuracy but no privacy: the norm
 is that of the very vector that is summed.
 
-What remains: the last bits of an example's float32 gradient can depend on the batch that it is computed in (matrix
+A model's dropout draws anew for every example. Its draws must be secret (`client.training.seed_secretly`): by a seed
+that others know they would hang on an example's place, and one example less would change those of all after it.
+
+What remains: what a model keeps in plain attributes from one call to the next (a count of its calls, say) can tell one
+micro-batch from another. And the last bits of an example's float32 gradient can depend on the batch that it is computed in (matrix
 kernels choose their order of summation), so that one example's absence can move the others by rounding.
 """
 
@@ -25,7 +29,7 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from client.checkpoints import UNSAVED, Saves
 from client.privacy.checks import count, positive
-from client.privacy.taps import Loss, Taps, find_layers
+from client.privacy.taps import Loss, Taps, buffers_of, find_layers
 from client.snapshots import resume, snapshot
 from exchange.errors import UnsupportedModel
 
@@ -123,8 +127,9 @@ class ClippedGradients:
         return ClippedSum(sums, non_finite)
 
     def _gradients(self, parameters: dict[str, Tensor], x: Tensor, y: Tensor) -> "list[_Dense | _Outer]":
-        if self._layers is None:
-            self._layers = find_layers(self._model, self._loss, parameters, x[:1], y[:1])
+        if self._layers is None:  # on zeros: a model may keep what it first saw, and that must not be somebody's row
+            trial = torch.zeros_like(x[:1]), torch.zeros_like(y[:1])
+            self._layers = find_layers(self._model, self._loss, parameters, *trial)
         layers = self._layers
         cut = {name: parameters[name] for layer in layers.items() for name in layer if name is not None}
         free = {name: parameter for name, parameter in parameters.items() if name not in cut}
@@ -140,9 +145,11 @@ class ClippedGradients:
 
     def _differentiate(self, cut: dict[str, Tensor], free: dict[str, Tensor], taps: Taps, x: Tensor, y: Tensor) -> Any:
         # ((gradients in `free`, gradients in the taps), rows), each by name and with the examples in front.
+        buffers = buffers_of(self._model)
+
         def example_loss(free: dict[str, Tensor], zeros: dict[str, Tensor], x: Tensor, y: Tensor) -> Any:
             with taps.adding(zeros), sdpa_kernel(SDPBackend.MATH):  # the one kernel of attention that vmap can batch
-                output = functional_call(self._model, {**cut, **free}, (x.unsqueeze(0),))
+                output = functional_call(self._model, {**buffers, **cut, **free}, (x.unsqueeze(0),))
                 return self._loss(output, y.unsqueeze(0)), taps.rows
 
         zeros = {weight: cut[weight].new_zeros(len(cut[weight])) for weight in self._layers or ()}

@@ -275,6 +275,71 @@ def test_dropout_differs_between_examples():
     assert len(columns.unique()) == 6
 
 
+class FirstSeen(nn.Module):
+    """Keeps what it first sees, as layers do that start from their data."""
+
+    def __init__(self):
+        super().__init__()
+        self.linear, self.seen = nn.Linear(6, 3), None
+
+    def forward(self, x):
+        if self.seen is None:
+            self.seen = x.detach().mean(dim=0)
+        return self.linear(x - self.seen)
+
+
+class Replaced(nn.Module):
+    """Keeps a running mean in a buffer that it replaces."""
+
+    def __init__(self):
+        super().__init__()
+        self.linear = nn.Linear(6, 3)
+        self.register_buffer("mean", torch.zeros(6))
+
+    def forward(self, x):
+        self.mean = 0.5 * self.mean + 0.5 * x.detach().mean(dim=0)
+        return self.linear(x - self.mean)
+
+
+class Centred(nn.Module):
+    """Normalises by the batch, without a name for it."""
+
+    def __init__(self):
+        super().__init__()
+        self.linear = nn.Linear(6, 3)
+
+    def forward(self, x):
+        rows = self.linear(x)
+        return rows - 0.5 * rows.mean(dim=0)
+
+
+@pytest.mark.parametrize("model", [FirstSeen, Replaced, Centred])
+def test_a_model_that_would_carry_something_from_one_example_to_the_next_does_not(generator, model):
+    x, y = batch(generator, 40)
+    x = 3 * x + 2
+    sums = []
+    for first in (0, 1):
+        torch.manual_seed(3)
+        gradients = ClippedGradients(model(), functional.cross_entropy, 0.25, micro_batch=4)
+        sums.append(gradients(x[first:], y[first:]).tensors)
+    moved = math.sqrt(sum(float((sums[0][name] - sums[1][name]).square().sum()) for name in sums[0]))
+    assert moved <= 0.25 * (1 + 1e-5)
+
+
+def test_a_model_that_fails_on_a_made_up_example_is_trained_the_general_way(generator):
+    def picky(output, target):
+        if not torch._C._functorch.is_functorch_wrapped_tensor(target):
+            raise ValueError("expected a real example")
+        return functional.cross_entropy(output, target)
+
+    torch.manual_seed(1)
+    model = MODELS["all linear"][0]()
+    x, y = batch(generator)
+    found = clipped_gradient_sum(model, picky, x, y, 0.25).tensors
+    for name, expected in one_by_one(model, x, y, 0.25).items():
+        torch.testing.assert_close(found[name], expected, rtol=1e-4, atol=1e-6)
+
+
 def test_the_model_is_left_as_it_was(generator):
     model = MODELS["convolutions"][0]()
     before = {name: tensor.clone() for name, tensor in model.state_dict().items()}
