@@ -16,6 +16,7 @@ from client.privacy.lattice import padded_sensitivity, refuse_unless_it_fits, re
 from client.privacy.noise import LARGEST_NORMAL, Source
 from client.privacy.ou import OrnsteinUhlenbeck, calibrate, release_scale
 from client.privacy.sensitivity import (
+    ROUNDED,
     SOFTMAX_LIPSCHITZ,
     SOFTMAX_SMOOTHNESS,
     client_sensitivity,
@@ -217,9 +218,10 @@ def _difference_sensitivity(settings: FederationSettings, privacy: OrnsteinUhlen
     declared = next(entry.examples for entry in settings.client if entry.id == client)
     if train.local_epochs == 1:
         return one_step_sensitivity(train.learning_rate, privacy.clip_norm, declared, privacy.adjacency)
-    return output_perturbation_sensitivity(
+    exact = output_perturbation_sensitivity(
         train.learning_rate, SOFTMAX_LIPSCHITZ, SOFTMAX_SMOOTHNESS, train.local_epochs, declared, privacy.adjacency
     )
+    return exact * (1 + ROUNDED)
 
 
 def _release_multiplier(settings: FederationSettings, privacy: OrnsteinUhlenbeckPrivacy) -> float:
