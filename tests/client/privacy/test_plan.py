@@ -448,8 +448,9 @@ def test_the_adjacency_is_that_of_the_unit_unless_it_is_written():
     ("changes", "named"),
     [
         ({"theta": 3e3, "time": 1.0}, "theta and time"),
-        ({"epsilon": 1e-9, "clip_norm": 1e300}, "noise"),
-        ({"epsilon": 1e21}, "noise_sd: expected at least 2⁻³⁰ of 1"),
+        ({"epsilon": 1e-3, "clip_norm": 1e300}, "noise"),
+        ({"epsilon": 1e-4}, "epsilon: expected a number from 0.001 to 1e"),
+        ({"epsilon": 1e21}, "epsilon: expected a number from 0.001 to 1e"),
     ],
 )
 def test_numbers_for_which_there_is_no_mechanism_are_refused_before_there_is_a_plan(

@@ -101,19 +101,22 @@ def test_without_its_noise_an_update_would_be_what_was_learned_scaled_and_clippe
     assert np.linalg.norm(released) == pytest.approx(SCALES[debias](unit) * np.linalg.norm(clipped), rel=2e-4)
 
 
-IMPOSSIBLE: dict[str, dict[str, Any]] = {
-    "more noise than the lattice pays for": {"epsilon": 1e-9, "delta": 1e-7},
-    "noise beyond float32": {"clip_norm": 2e37},
-    "too little noise for a client": {"epsilon": 1e21},
-    "too little noise for an example": {"epsilon": 1e25, "unit": "example"},
+IMPOSSIBLE: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {
+    "more noise than the lattice pays for": ({"epsilon": 1e-3, "delta": 1e-12}, {"rounds": 10_000}),
+    "noise beyond float32": ({"clip_norm": 2e37}, {}),
+    "too little noise": (
+        {"epsilon": 1e12, "unit": "example"},
+        {"rounds": 1, "client": [{"id": client, "examples": 10**5} for client in PAIR]},
+    ),
 }
 
 
 @pytest.mark.parametrize("case", IMPOSSIBLE)
 def test_settings_under_which_nothing_can_be_released_are_refused_before_training_and_cost_nothing(case: str):
-    settings = federation_settings(PAIR, quorum=2, privacy=MECHANISMS["client"] | IMPOSSIBLE[case])
+    privacy, sections = IMPOSSIBLE[case]
+    settings = federation_settings(PAIR, quorum=2, privacy=MECHANISMS["client"] | privacy, **sections)
     federation = Private(settings)
-    first = model_file(settings, 0, WIDE)
+    first = model_file(settings, 0, {"weight": np.zeros(10**6, np.float32)})
     parent_rounds.start(federation.parent_bucket, settings, first)
     for act in (federation.train, lambda: noise_of(settings, first)):
         with pytest.raises(PrivacyError, match="the settings of orchard cannot be kept"):
