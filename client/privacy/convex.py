@@ -91,8 +91,8 @@ def full_batch_steps(
 def _largest_weight(dimension: int, learning_rate: float, steps: int, declared: int) -> float:
     """Return the largest weight of a start from which rounding moves neighbours apart by at most Δ·ROUNDED.
 
-    A step of weights up to M rounds each of d coordinates by at most M·2⁻⁵³, for either neighbour: by M√d·2⁻⁵² together,
-    where an example moves it by ηL/n. Eight times that leaves room for what the rows' outputs and their sum round off.
+    A step of weights up to M rounds each of d coordinates by at most M·2⁻⁵³, for either neighbour: by M√d·2⁻⁵²
+    together, where an example moves it by ηL/n. Eight times that leaves room for what outputs and sums round off.
     """
     room = ROUNDED * learning_rate * SOFTMAX_LIPSCHITZ / declared
     reached = steps * learning_rate * SOFTMAX_LIPSCHITZ  # how far the weights may move on the way

@@ -12,8 +12,8 @@ A model's dropout draws anew for every example. Its draws must be secret (`clien
 that others know they would hang on an example's place, and one example less would change those of all after it.
 
 What remains: what a model keeps in plain attributes from one call to the next (a count of its calls, say) can tell one
-micro-batch from another. And the last bits of an example's float32 gradient can depend on the batch that it is computed in (matrix
-kernels choose their order of summation), so that one example's absence can move the others by rounding.
+micro-batch from another. And the last bits of an example's float32 gradient can depend on the batch that it is computed
+in (matrix kernels choose their order of summation), so that one example's absence can move the others by rounding.
 """
 
 import logging

@@ -16,7 +16,7 @@ from exchange import keys
 from exchange.blocks import WeightFile, open_weights
 from exchange.documents import Document, sha256
 from exchange.errors import AlreadyExists, BudgetExceeded, InvalidDocument, InvalidTensorFile, LedgerError
-from exchange.spec import Budget, Count, Identifier, Positive, Sha256
+from exchange.spec import Budget, Count, DpSgdPrivacy, Identifier, OrnsteinUhlenbeckPrivacy, Positive, Sha256
 from exchange.stores import Store
 
 ENTRY = "ledger"  # metadata of a release: the SHA-256 of the entry that it was charged by
@@ -150,11 +150,7 @@ class Ledger:
     def _next(self, budget: Budget, spending: Spending) -> str | tuple[int, Charge]:
         """Return the hash of the entry that charges `spending`, or the number and content it is to have."""
         genesis, charges, hashes = self.read()
-        if (genesis.unit, genesis.adjacency) != (budget.unit, budget.adjacency):
-            raise LedgerError(
-                f"the account of {self._dataset!r} is kept for unit {genesis.unit} ({genesis.adjacency}), the budget "
-                f"is for unit {budget.unit} ({budget.adjacency}); give the other unit a dataset name of its own"
-            )
+        refuse_other_unit(genesis, "the budget", budget)
         events = tuple(map(charged, spending.events))
         for earlier, hash_ in zip(charges, hashes[1:], strict=True):
             if (earlier.settings_sha256, earlier.round) == (spending.settings_sha256, spending.round):
@@ -186,6 +182,15 @@ class Ledger:
 
     def _key(self, number: int) -> str:
         return str(keys.LedgerEntry(self._dataset, number))
+
+
+def refuse_other_unit(genesis: Genesis, what: str, other: Budget | OrnsteinUhlenbeckPrivacy | DpSgdPrivacy) -> None:
+    """Raise LedgerError unless `other`, named as `what`, protects what the account is kept for: they never add up."""
+    if (genesis.unit, genesis.adjacency) != (other.unit, other.adjacency):
+        raise LedgerError(
+            f"the account of {genesis.dataset!r} is kept for unit {genesis.unit} ({genesis.adjacency}), {what} "
+            f"is for unit {other.unit} ({other.adjacency}); give the other unit a dataset name of its own"
+        )
 
 
 def events_of(charges: list[Charge]) -> list[Event]:

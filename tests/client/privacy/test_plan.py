@@ -309,7 +309,7 @@ def test_weights_with_which_one_row_could_make_the_difference_infinite_are_refus
     with torch.no_grad():
         model.weight[0] = 1.7e308
     rows = (torch.tensor([row], dtype=torch.float64), torch.zeros(1, dtype=torch.long))
-    with pytest.raises(InvalidTensorFile, match="weights above .* float64 rounds off"):
+    with pytest.raises(InvalidTensorFile, match=r"weights above .* float64 rounds off"):
         full_batch_steps(model, *rows, learning_rate=RATE, steps=STEPS, declared=DECLARED)
 
 
