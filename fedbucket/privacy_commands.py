@@ -257,6 +257,6 @@ def _calibration_table(found: dict[str, Any]) -> str:
         )
     if (examples := found["examples"]) is not None and found["delta"] * examples >= 1:
         lines.append(
-            f"  warning: δ is not below 1/{examples}: publishing one of {examples} rows outright would keep this promise"
+            f"  warning: δ is not below 1/{examples}: to publish one of {examples} rows would keep this promise"
         )
     return "\n".join(lines)
