@@ -40,6 +40,9 @@ _AIM = 1 - 2.0**-40  # below the clip norm by more than float64 rounds off: "at 
 _COLUMNS = 4096  # so many parameters at a time are widened to float64: 2 MiB for 64 examples
 
 
+_UNMAPPED = (nn.GRU, nn.RNN, nn.RNNCellBase)  # vmap fails on them, in words that say nothing; torch 2.13 maps LSTM only
+
+
 class ClippedSum(NamedTuple):
     """A sum of clipped per-example gradients.
 
@@ -60,6 +63,15 @@ def refuse_batch_statistics(model: nn.Module) -> None:
             raise UnsupportedModel(
                 f"layer {name!r}: expected one that treats each example alone, got {type(layer).__name__}, which keeps "
                 "statistics of the whole batch; replace it by GroupNorm"
+            )
+
+
+def _refuse_unmapped(model: nn.Module) -> None:
+    for name, layer in model.named_modules():
+        if isinstance(layer, _UNMAPPED):
+            raise UnsupportedModel(
+                f"layer {name!r}: expected one whose gradient torch can take example by example, got "
+                f"{type(layer).__name__}; replace it by LSTM"
             )
 
 
@@ -84,7 +96,7 @@ def clipped_gradient_sum(
         micro_batch: how many examples are held at a time: memory grows with it, the result does not depend on it.
 
     Raises:
-        UnsupportedModel: a layer keeps statistics of the batch.
+        UnsupportedModel: a layer keeps statistics of the batch, or has no gradient of single examples.
         ValueError: a number out of its range, or inputs and targets of different length.
     """
     return ClippedGradients(model, loss, clip_norm, micro_batch)(inputs, targets)
@@ -95,6 +107,7 @@ class ClippedGradients:
 
     def __init__(self, model: nn.Module, loss: Loss, clip_norm: float, micro_batch: int = DEFAULT_MICRO_BATCH) -> None:
         refuse_batch_statistics(model)
+        _refuse_unmapped(model)
         if not any(parameter.requires_grad for parameter in model.parameters()):
             raise UnsupportedModel("model: expected a parameter with requires_grad, got none")
         self._model, self._loss = model, loss

@@ -195,7 +195,7 @@ def refuse_impossible_release(plan: Plan, model: Mapping[str, NDArray[Any]]) -> 
     """
     limits = [np.finfo(tensor.dtype).max for tensor in model.values() if np.issubdtype(tensor.dtype, np.floating)]
     try:
-        plan.check(tensors.count_floating(model), float(min(limits)))
+        plan.check(tensors.count_floating(model), float(min(limits, default=math.inf)))
     except ValueError as error:
         raise _cannot_be_kept(plan.settings, error) from error
 

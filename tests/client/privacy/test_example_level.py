@@ -364,6 +364,30 @@ def test_a_layer_with_batch_statistics_is_refused_by_name(layer):
         clipped_gradient_sum(model, functional.cross_entropy, torch.zeros(2, 6), torch.zeros(2).long(), 1.0)
 
 
+class Recurrent(nn.Module):
+    def __init__(self, layer):
+        super().__init__()
+        self.layer, self.head = layer(3, 4, batch_first=True), nn.Linear(4, 3)
+
+    def forward(self, x):
+        return self.head(self.layer(x.reshape(len(x), 2, 3))[0][:, -1])
+
+
+@pytest.mark.parametrize("model", [Recurrent(nn.GRU), Recurrent(nn.RNN), nn.Sequential(nn.GRUCell(6, 3))])
+def test_a_recurrent_layer_that_torch_cannot_take_example_by_example_is_refused_by_name(model):
+    with pytest.raises(UnsupportedModel, match=r"layer '(layer|0)': .* got (GRU|RNN|GRUCell); replace it by LSTM"):
+        clipped_gradient_sum(model, functional.cross_entropy, torch.zeros(2, 6), torch.zeros(2).long(), 1.0)
+
+
+@pytest.mark.filterwarnings("ignore:There is a performance drop:UserWarning")  # it is slow, and right
+def test_an_lstm_is_taken_example_by_example(generator):
+    torch.manual_seed(1)
+    model, (x, y) = Recurrent(nn.LSTM), batch(generator)
+    found = clipped_gradient_sum(model, functional.cross_entropy, x, y, 0.25).tensors
+    for name, expected in one_by_one(model, x, y, 0.25).items():
+        torch.testing.assert_close(found[name], expected, rtol=1e-4, atol=1e-6)
+
+
 def test_layers_that_treat_each_example_alone_are_welcome():
     refuse_batch_statistics(nn.Sequential(nn.GroupNorm(2, 6), nn.LayerNorm(6), nn.InstanceNorm1d(6)))
 
