@@ -15,6 +15,7 @@ from torch.optim import SGD, Adam, Optimizer
 from torch.utils.data import BatchSampler, DataLoader, Dataset, RandomSampler
 
 from client.checkpoints import UNSAVED, Checkpoint, Saves
+from client.privacy.example_level import DEFAULT_MICRO_BATCH, filled
 from client.privacy.noise import Source
 from client.privacy.taps import buffers_of
 from client.snapshots import resume, snapshot, tensors_of
@@ -94,7 +95,7 @@ def count_correct(task: Task, module: Module, dataset: Dataset[Any], device: str
         TaskError: as `evaluate`.
         UnsupportedModel: other shapes than (n, classes) and (n,): one example could move the number by more than 1.
     """
-    outputs, targets = _predictions(task, module, dataset, device, _one_at_a_time(module))
+    outputs, targets = _predictions(task, module, dataset, device, _one_at_a_time(module), DEFAULT_MICRO_BATCH)
     if outputs.ndim != 2 or targets.shape != outputs.shape[:1]:
         raise UnsupportedModel(
             f"{task.path}: the number of right answers can be shared with noise where an example has one row of "
@@ -111,7 +112,11 @@ def _one_at_a_time(module: Module) -> Callable[[torch.Tensor], torch.Tensor]:
             output: torch.Tensor = functional_call(module, state, (row.unsqueeze(0),))
         return output.squeeze(0)
 
-    return vmap(answer, randomness="different")
+    def answers(rows: torch.Tensor) -> torch.Tensor:
+        found: torch.Tensor = vmap(answer, randomness="different")(filled(rows, DEFAULT_MICRO_BATCH))
+        return found[: len(rows)]
+
+    return answers
 
 
 def _predictions(
@@ -120,12 +125,13 @@ def _predictions(
     dataset: Dataset[Any],
     device: str,
     answer: Callable[[torch.Tensor], torch.Tensor] | None = None,
+    batch: int = _EVALUATION_BATCH,
 ) -> tuple[torch.Tensor, torch.Tensor]:
     answer = answer or module
     module.to(device).eval()
     outputs, targets = [], []
     with torch.no_grad(), task.blamed("evaluation"):
-        for inputs, target in DataLoader(dataset, _EVALUATION_BATCH):
+        for inputs, target in DataLoader(dataset, batch):
             outputs.append(answer(inputs.to(device)).cpu())
             targets.append(target)
     if not outputs:

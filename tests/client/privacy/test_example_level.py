@@ -237,6 +237,24 @@ def test_an_example_more_moves_the_sum_by_at_most_the_clip_norm(generator):
     assert max(moves) == pytest.approx(0.25, rel=1e-5)  # float32 gradients move by rounding, see the module
 
 
+@pytest.mark.parametrize("hidden", [False, True])
+def test_weights_that_magnify_rounding_show_no_row_in_the_others(generator, hidden):
+    """A hostile parent's: outputs are differences of huge numbers, and their last bits are all that is left of them."""
+    x = torch.tensor(generator.standard_normal((135, 200)), dtype=torch.float32)
+    y = torch.tensor(generator.integers(3, size=135))
+    torch.manual_seed(1)
+    model = (
+        nn.Sequential(nn.Linear(200, 32), nn.Tanh(), nn.Linear(32, 3)) if hidden else nn.Sequential(nn.Linear(200, 3))
+    )
+    span = torch.linalg.qr(x.double().T).Q
+    huge = 1e8 * torch.randn(model[0].weight.shape, dtype=torch.float64)
+    with torch.no_grad():
+        model[0].weight.copy_(huge - huge @ span @ span.T)
+    whole, less = (clipped_gradient_sum(model, functional.cross_entropy, x[n:], y[n:], 0.25).tensors for n in (0, 1))
+    moved = math.sqrt(sum(float((whole[name] - less[name]).square().sum()) for name in whole))
+    assert moved <= 0.25 * (1 + 1e-9)
+
+
 def test_a_single_clipped_gradient_is_at_most_the_clip_norm_in_float64(generator):
     torch.manual_seed(1)
     for name in ("all linear", "convolutions", "attention"):
