@@ -17,7 +17,7 @@ from client.privacy.example_level import refuse_batch_statistics
 from client.privacy.noise import Source
 from client.privacy.plan import Difference, Plan
 from client.task import Task, load_task
-from client.training import count_correct, derive_seed, evaluate, fit, stacked
+from client.training import count_correct, derive_seed, digest, evaluate, fit, seed_secretly, stacked
 from client.update import Learned
 from client.weights import floating, load_into, model_file, tied
 from exchange.documents import sha256
@@ -38,7 +38,8 @@ class LocalTraining:
     Args:
         settings: the client's own.
         folder: what the task's and the data's paths are relative to.
-        normals, uniforms: for DP-SGD; `client.privacy.noise.system_…` in production.
+        normals: noise for DP-SGD; `client.privacy.noise.system_normals` in production.
+        uniforms: for the samples of DP-SGD and for dropout; `client.privacy.noise.system_uniforms` in production.
         cache: a folder for data that lie in a bucket.
     """
 
@@ -70,29 +71,36 @@ class LocalTraining:
         """
         task = self._task(agreement)
         source = data_source(self._folder, self._settings.data, self._cache, self._settings.identity)
-        module = task.model(0)
-        load_into(module, model)
-        _refuse_non_finite_weights(module)
+        module = _global_model(task, model)
         entry = self._entry(settings)
         dataset = training_data(task, source, entry.examples)
         # Whoever mends the task, or has other data, begins anew.
         code, examples = sha256(task.path.read_bytes()), len(cast(Sized, dataset))
         saves = saves.bound(task_sha256=code, examples=str(examples))
-        metrics: Metrics = {}
-        correct = None
-        if settings.metrics.share != "none":
-            held_out = task.data(source, "validation", entry.validation_examples)
-            if held_out is not None and settings.metrics.share == "open":
-                metrics = evaluate(task, module, held_out, self._settings.device)
-            elif held_out is not None:
-                correct = count_correct(task, module, held_out, self._settings.device)
-            _refuse_unfit(task, metrics)
+        metrics, correct = self._evaluate(task, source, settings, model)
         if plan is not None:
             with task.blamed("model()"):
                 refuse_batch_statistics(module)
             if plan.privacy.unit == "example":
                 return Learned(self._private(task, module, dataset, plan, saves), metrics, correct, tied(module))
         return Learned(self._fit(task, module, dataset, settings, round_, saves), metrics)
+
+    def _evaluate(
+        self, task: Task, source: str, settings: FederationSettings, model: bytes
+    ) -> tuple[Metrics, int | None]:
+        """Return the global model's metrics, as far as they are shared, and its right answers, if these are."""
+        share = settings.metrics.share
+        if share == "none":
+            return {}, None
+        held_out = task.data(source, "validation", self._entry(settings).validation_examples)
+        if held_out is None:
+            return {}, None
+        module = _global_model(task, model)  # one of its own: training is not to see what this one keeps of its rows
+        if share == "noised":
+            return {}, count_correct(task, module, held_out, self._settings.device)
+        metrics = evaluate(task, module, held_out, self._settings.device)
+        _refuse_unfit(task, metrics)
+        return metrics, None
 
     def _fit(
         self, task: Task, module: Module, dataset: Dataset[Any], settings: FederationSettings, round_: int, saves: Saves
@@ -108,6 +116,9 @@ class LocalTraining:
         if self._settings.device == "mps":
             raise UnsupportedModel('device: "mps" lacks float64, in which gradients are clipped and summed; take "cpu"')
         module.to(self._settings.device).train()
+        # What dropout drops and augmentation changes must not hang on a row's place: by a seed that others know, one
+        # row less would change it for all rows after it. Drawn from a secret, it goes with the row.
+        seed_secretly(self._uniforms)
         with task.blamed("training"):
             inputs, targets = (tensor.to(self._settings.device) for tensor in stacked(task, dataset))
             if isinstance(plan.event, SampledSteps):
@@ -126,7 +137,8 @@ class LocalTraining:
                     clip_norm=plan.privacy.clip_norm,
                     declared_examples=declared,
                     micro_batch=self._settings.micro_batch,
-                    saves=saves,
+                    # In a sum that goes on with other rows than it was begun with, a row that moved could count twice.
+                    saves=saves.bound(data_sha256=digest((inputs, targets))),
                 )
             refuse_unknown_convexity(module, task.has_own_loss)
             return full_batch_steps(
@@ -170,6 +182,13 @@ def training_data(task: Task, source: str, limit: int | None) -> Dataset[Any]:
     if dataset is None or not len(cast(Sized, dataset)):
         raise TaskError(f"{task.path}: data({source!r}, 'train') gave no examples: there is nothing to train on")
     return dataset
+
+
+def _global_model(task: Task, model: bytes) -> Module:
+    module = task.model(0)
+    load_into(module, model)
+    _refuse_non_finite_weights(module)
+    return module
 
 
 def _refuse_non_finite_weights(module: Module) -> None:

@@ -19,9 +19,9 @@ from client.checkpoints import Checkpoints, Pace, Saves
 from client.privacy.account import Account
 from client.privacy.ledger import check_releases
 from client.privacy.noise import Source
-from client.privacy.plan import Plan, make_plan
+from client.privacy.plan import Plan, make_plan, refuse_impossible_release
 from client.update import Learned, update_file
-from exchange import keys
+from exchange import keys, tensors
 from exchange.documents import Document, sha256
 from exchange.errors import (
     AlreadyExists,
@@ -125,6 +125,7 @@ def train(
     Raises:
         ConsentRefused: the federation is outside what was agreed; nothing was created.
         LedgerError: the privacy account is missing or was changed; nothing was released.
+        PrivacyError: for these settings and this model there is no release; nothing was charged.
         TaskError: the task failed; the next event or sweep tries again.
         TrainingPaused: the time is nearly up; training is saved, and the next invocation goes on with it.
     """
@@ -232,6 +233,8 @@ def _answer(
         if account:
             account.check(parent)  # before training: nothing is computed that could not be released
         model = _read_model(parent, settings.name, round_, model_sha256)
+        if plan:
+            refuse_impossible_release(plan, tensors.load(model))
         _begin_attempt(client, settings.name, round_)
         saves = _checkpoints(client, settings, round_, parent, model, begun)
         learned = client.learn(agreement, settings, round_, model, plan, saves)

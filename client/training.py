@@ -1,17 +1,23 @@
 """Local training and evaluation in torch."""
 
 import hashlib
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from functools import partial
 from itertools import islice
 from typing import Any
 
+import numpy as np
 import torch
+from torch.func import functional_call, vmap
 from torch.nn import Module
+from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.optim import SGD, Adam, Optimizer
 from torch.utils.data import BatchSampler, DataLoader, Dataset, RandomSampler
 
 from client.checkpoints import UNSAVED, Checkpoint, Saves
+from client.privacy.example_level import DEFAULT_MICRO_BATCH, filled
+from client.privacy.noise import Source
+from client.privacy.taps import buffers_of
 from client.snapshots import resume, snapshot, tensors_of
 from client.task import Task
 from exchange.errors import TaskError, UnsupportedModel
@@ -19,6 +25,7 @@ from exchange.records import Metrics
 from exchange.spec import TrainSettings
 
 _EVALUATION_BATCH = 1024
+_WORDS = slice(3, 627)  # where torch's state of a Mersenne Twister, in words of 8 bytes, has its 624 numbers
 
 
 def fit(
@@ -81,13 +88,14 @@ def evaluate(task: Task, module: Module, dataset: Dataset[Any], device: str) -> 
 def count_correct(task: Task, module: Module, dataset: Dataset[Any], device: str) -> int:
     """Return on how many examples the largest output is the target's class.
 
-    An example whose outputs are not finite is not among them; no example bears on another's answer.
+    An example whose outputs are not finite is not among them. The model sees one example at a time, as far as its code
+    can tell: no example bears on another's answer, whatever the model does.
 
     Raises:
         TaskError: as `evaluate`.
         UnsupportedModel: other shapes than (n, classes) and (n,): one example could move the number by more than 1.
     """
-    outputs, targets = _predictions(task, module, dataset, device)
+    outputs, targets = _predictions(task, module, dataset, device, _one_at_a_time(module), DEFAULT_MICRO_BATCH)
     if outputs.ndim != 2 or targets.shape != outputs.shape[:1]:
         raise UnsupportedModel(
             f"{task.path}: the number of right answers can be shared with noise where an example has one row of "
@@ -97,12 +105,34 @@ def count_correct(task: Task, module: Module, dataset: Dataset[Any], device: str
     return int(((outputs.argmax(dim=1) == targets) & outputs.isfinite().all(dim=1)).sum())
 
 
-def _predictions(task: Task, module: Module, dataset: Dataset[Any], device: str) -> tuple[torch.Tensor, torch.Tensor]:
+def _one_at_a_time(module: Module) -> Callable[[torch.Tensor], torch.Tensor]:
+    def answer(row: torch.Tensor) -> torch.Tensor:
+        state = {**dict(module.named_parameters()), **buffers_of(module)}
+        with sdpa_kernel(SDPBackend.MATH):  # the one kernel of attention that vmap can batch
+            output: torch.Tensor = functional_call(module, state, (row.unsqueeze(0),))
+        return output.squeeze(0)
+
+    def answers(rows: torch.Tensor) -> torch.Tensor:
+        found: torch.Tensor = vmap(answer, randomness="different")(filled(rows, DEFAULT_MICRO_BATCH))
+        return found[: len(rows)]
+
+    return answers
+
+
+def _predictions(
+    task: Task,
+    module: Module,
+    dataset: Dataset[Any],
+    device: str,
+    answer: Callable[[torch.Tensor], torch.Tensor] | None = None,
+    batch: int = _EVALUATION_BATCH,
+) -> tuple[torch.Tensor, torch.Tensor]:
+    answer = answer or module
     module.to(device).eval()
     outputs, targets = [], []
     with torch.no_grad(), task.blamed("evaluation"):
-        for inputs, target in DataLoader(dataset, _EVALUATION_BATCH):
-            outputs.append(module(inputs.to(device)).cpu())
+        for inputs, target in DataLoader(dataset, batch):
+            outputs.append(answer(inputs.to(device)).cpu())
             targets.append(target)
     if not outputs:
         raise TaskError(
@@ -116,6 +146,25 @@ def stacked(task: Task, dataset: Dataset[Any]) -> tuple[torch.Tensor, torch.Tens
     with task.blamed("data()"):
         inputs, targets = next(iter(DataLoader(dataset, len(dataset))))  # type: ignore[arg-type]
     return inputs, targets
+
+
+def digest(tensors: Iterable[torch.Tensor]) -> str:
+    """Return the SHA-256 of what all `tensors` hold, 64 hexadecimal digits; of their shapes it says nothing."""
+    found = hashlib.sha256()
+    for tensor in tensors:
+        found.update(tensor.cpu().contiguous().view(torch.uint8).numpy().data)
+    return found.hexdigest()
+
+
+def seed_secretly(uniforms: Source) -> None:
+    """Let torch draw from a state that nobody can guess.
+
+    Of a seed its generator on the CPU takes 32 bits, few enough to try them all; the state has 624 such words.
+    """
+    torch.manual_seed(int(uniforms(1)[0] * 2.0**53))  # of every device; a GPU's generator takes all bits
+    state = torch.get_rng_state().view(torch.int64)
+    state[_WORDS] = torch.from_numpy((uniforms(_WORDS.stop - _WORDS.start) * 2.0**32).astype(np.int64))
+    torch.set_rng_state(state.view(torch.uint8))
 
 
 def derive_seed(*parts: str | int) -> int:

@@ -8,13 +8,13 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from client.privacy.accounting import GaussianRelease, calibrate_multiplier, epsilon, gaussian_epsilon
-from client.privacy.ledger import Ledger, events_of
+from client.privacy.ledger import Charge, Genesis, Ledger, events_of, refuse_other_unit
 from client.privacy.noise import system_normals
 from client.privacy.ou import DEFAULT_THETA, DEFAULT_TIME, calibrate
 from client.privacy.plan import make_plan
 from client.privacy.sensitivity import client_sensitivity, one_step_sensitivity
 from exchange.errors import SettingsError
-from exchange.spec import ClientSettings, read_client, read_federation
+from exchange.spec import ClientSettings, FederationSettings, read_client, read_federation
 from exchange.stores import Store, open_store
 from fedbucket.local.folder import RunFolder
 from fedbucket.terminal import plain_errors, run_path
@@ -83,6 +83,7 @@ def calibrate_command(
             "sigma": process.sigma,
             "contraction": process.contraction,
             "noise_sd": process.noise_sd,
+            "examples": examples,
             "epsilon_by_round": [gaussian_epsilon(number**0.5 / multiplier, delta) for number in range(1, rounds + 1)],
         }
         click.echo(json.dumps(found, indent=2) if as_json else _calibration_table(found))
@@ -102,7 +103,11 @@ def open_command(client: Path) -> None:
             raise SettingsError(str(client), ["budget: expected a [budget] section: unit, adjacency, epsilon, delta"])
         state = _state(client, settings)
         Ledger(state, settings.dataset).open(settings.budget.unit, settings.budget.adjacency, os.urandom(32))
-        click.echo(f"the account of data set {settings.dataset!r} is open in {state.url}")
+        click.echo(
+            f"the account of data set {settings.dataset!r} is open in {state.url}: kept for one {settings.budget.unit} "
+            f"({settings.budget.adjacency}), for good; granted are ε = {settings.budget.epsilon:g} in all "
+            f"(δ = {settings.budget.delta:g})"
+        )
 
 
 @privacy.command()
@@ -110,12 +115,13 @@ def open_command(client: Path) -> None:
 @click.option(
     "--run", "run", metavar="RUN", help="Look into the account that a run on this machine keeps for the client."
 )
-@click.option("--federation", type=_FILE, help="Also: what one more round of this federation.toml costs.")
+@click.option("--federation", type=_FILE, help="Also: what this federation.toml would take it to.")
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 def ledger(client: Path, run: str | None, federation: Path | None, as_json: bool) -> None:
     """Show what is spent, left, and next.
 
-    CLIENT is a client.toml: what was spent on its data set, what is left, and what one more round costs.
+    CLIENT is a client.toml: what was spent on its data set, of what was granted; with --federation also what that
+    federation would take it to, after one more round and at its end.
     """
     with plain_errors():
         settings = read_client(client)
@@ -181,22 +187,36 @@ def _account(settings: ClientSettings, state: Store, federation: Path | None) ->
     genesis, charges, _ = Ledger(state, settings.dataset).read()
     if (budget := settings.budget) is None:
         raise SettingsError(settings.id, ["budget: expected a [budget] section; δ is in it"])
-    events = events_of(charges)
-    spent = epsilon(events, budget.delta)
+    refuse_other_unit(genesis, "the budget", budget)
     found: dict[str, Any] = {
         "client": settings.id,
         "dataset": genesis.dataset,
         "unit": genesis.unit,
         "adjacency": genesis.adjacency,
         "delta": budget.delta,
-        "epsilon_spent": spent,
+        "epsilon_spent": epsilon(events_of(charges), budget.delta),
         "epsilon_budget": budget.epsilon,
         "charges": [charge.model_dump(mode="json") for charge in charges],
     }
     if federation is not None:
-        plan = make_plan(read_federation(federation), settings.id)
-        found["epsilon_with_one_more_round"] = epsilon([*events, *plan.events], budget.delta) if plan else spent
+        found |= _ahead(settings.id, read_federation(federation), genesis, charges, budget.delta)
     return found
+
+
+def _ahead(
+    client: str, federation: FederationSettings, genesis: Genesis, charges: list[Charge], delta: float
+) -> dict[str, Any]:
+    """Return what the account comes to after one more round of `federation`, and at its end."""
+    plan = make_plan(federation, client)
+    if plan is not None:
+        refuse_other_unit(genesis, f"the federation {federation.name}", plan.privacy)
+    left = federation.rounds - sum(charge.settings_sha256 == federation.sha256 for charge in charges)
+    spent, price = events_of(charges), plan.events if plan else ()
+    return {
+        "rounds_left": left,
+        "epsilon_with_one_more_round": epsilon([*spent, *price], delta),
+        "epsilon_with_all_rounds": epsilon([*spent, *price * left], delta),
+    }
 
 
 def _account_table(found: dict[str, Any]) -> str:
@@ -208,11 +228,15 @@ def _account_table(found: dict[str, Any]) -> str:
     lines.append(f"  spent    ε = {found['epsilon_spent']:.4f} of {found['epsilon_budget']:g} granted")
     lines += [f"           {count} round{'s' * (count > 1)} of {federation}" for federation, count in rounds.items()]
     if (after := found.get("epsilon_with_one_more_round")) is not None:
-        verdict = (
-            "within the budget" if after <= found["epsilon_budget"] else "beyond the budget: the client would withdraw"
-        )
-        lines.append(f"  one more ε = {after:.4f}: {verdict}")
+        lines.append(f"  one more ε = {after:.4f}: {_verdict(after, found)}")
+        if (left := found["rounds_left"]) > 1:
+            end = found["epsilon_with_all_rounds"]
+            lines.append(f"  all {left:<4} ε = {end:.4f}: {_verdict(end, found)}")
     return "\n".join(lines)
+
+
+def _verdict(after: float, found: dict[str, Any]) -> str:
+    return "within the budget" if after <= found["epsilon_budget"] else "beyond the budget: the client would withdraw"
 
 
 def _calibration_table(found: dict[str, Any]) -> str:
@@ -230,5 +254,9 @@ def _calibration_table(found: dict[str, Any]) -> str:
     if found["epsilon"] > _LARGE_EPSILON:
         lines.append(
             f"  warning: ε above {_LARGE_EPSILON} promises little; take more noise, fewer rounds, or unit example"
+        )
+    if (examples := found["examples"]) is not None and found["delta"] * examples >= 1:
+        lines.append(
+            f"  warning: δ is not below 1/{examples}: to publish one of {examples} rows would keep this promise"
         )
     return "\n".join(lines)

@@ -6,6 +6,7 @@ import numpy as np
 
 from aggregator import rounds
 from client.privacy.floor import noise_in_words, refuse_unreachable_tolerance
+from client.privacy.plan import make_plan, refuse_impossible_release
 from exchange import keys, tensors
 from exchange.errors import DifferentContent, InvalidTensorFile, SettingsError
 from exchange.spec import FederationSettings
@@ -43,9 +44,13 @@ def noise_of(settings: FederationSettings, model: bytes) -> str | None:
     """Say how loud the noise will be, before any budget is spent on it; None where that is not known.
 
     Raises:
+        PrivacyError: no client could release so many weights under these settings.
         SettingsError: stop.tolerance lies below what noise alone moves the model by.
     """
     weights = tensors.load(model)
+    for client in settings.roster:
+        if (plan := make_plan(settings, client)) is not None:
+            refuse_impossible_release(plan, weights)
     refuse_unreachable_tolerance(settings, weights)
     return noise_in_words(settings, tensors.count_floating(weights))
 

@@ -28,8 +28,8 @@ class Account:
         Args:
             parent: the parent bucket, whose copies of earlier uploads must be in the account.
         """
-        check_releases(self.state)
-        check_uploads(self.state, parent, self.settings.name, self.client.id)
+        check_releases(self.state, self._ledger.entries)
+        check_uploads(self._ledger.entries, parent, self.settings.name, self.client.id)
         self._ledger.check(self._budget, self._spending)
 
     def charge(self) -> str:
@@ -53,7 +53,7 @@ class Account:
             raise PrivacyError(f"the settings of {self.settings.name} share no accuracy with noise")
         return self.plan.release_accuracy(correct, declared, normals)
 
-    @property
+    @cached_property
     def _ledger(self) -> Ledger:
         return Ledger(self.state, self.client.dataset)
 

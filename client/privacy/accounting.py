@@ -25,6 +25,7 @@ _INTERVAL = 1e-4  # of privacy loss; dp-accounting's own default
 _TOLERANCE = 1.001  # of a sampled step's z; worth about 0.2 % of ε
 _SMALLEST_MULTIPLIER, _LARGEST_MULTIPLIER = 0.2, 1e6  # the size of a PLD grows as 1/z²
 _LARGEST_MU = 10.0  # in a PLD, whose size grows as μ²: ε near 90, an odds factor of e⁹⁰, which protects nobody
+_TARGETS = (1e-3, 1e12)  # of ε: outside, rounding could end above the target, and neither extreme is of any use
 _LOG_ZERO = -800.0  # e^−800 is below every positive float64
 
 
@@ -92,11 +93,13 @@ def calibrate_multiplier(epsilon: float, delta: float, rounds: int) -> float:
     Balle and Wang's analytic calibration (ICML 2018, algorithm 1), for √rounds times the μ of one release.
 
     Raises:
-        ValueError: ε is not a finite number above 0, δ is not inside (0, 1), or `rounds` is below 1.
+        ValueError: ε is not a number from 0.001 to 1e12, δ is not inside (0, 1), or `rounds` is below 1.
     """
+    if not _TARGETS[0] <= positive("epsilon", epsilon) <= _TARGETS[1]:
+        raise ValueError(f"epsilon: expected a number from {_TARGETS[0]:g} to {_TARGETS[1]:g}, got {epsilon!r}")
     log_delta = math.log(inside_unit_interval("delta", delta))
     tail = math.sqrt(-2 * log_delta)
-    lower = 2 * positive("epsilon", epsilon) / (tail + math.sqrt(tail * tail + 2 * epsilon))  # ε = μ²/2 + μ·tail
+    lower = 2 * epsilon / (tail + math.sqrt(tail * tail + 2 * epsilon))  # ε = μ²/2 + μ·tail
     upper = 2 * lower
     while _log_delta(upper, epsilon) < log_delta:
         upper *= 2

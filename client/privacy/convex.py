@@ -5,6 +5,7 @@ that grow (`sensitivity.output_perturbation_sensitivity`). Near a saddle of a de
 here: one linear layer under cross entropy, on rows no longer than 1.
 """
 
+import math
 from functools import partial
 
 import numpy as np
@@ -14,10 +15,9 @@ from torch import Tensor, nn
 from torch.nn.functional import cross_entropy, linear
 
 from client.checkpoints import UNSAVED, Saves
+from client.privacy.sensitivity import ROUNDED, SOFTMAX_LIPSCHITZ
 from client.snapshots import resume, snapshot
 from exchange.errors import InvalidTensorFile, UnsupportedModel
-
-_LARGEST = 1e100  # of a weight: whatever the rows, no output comes near the largest float64
 
 
 def refuse_unknown_convexity(model: nn.Module, own_loss: bool) -> None:
@@ -58,8 +58,8 @@ def full_batch_steps(
 
     Raises:
         UnsupportedModel: other shapes, or targets that are no classes: their gradients would have no bound.
-        InvalidTensorFile: a weight above 1e100: one row could make an output, and with it the difference, not finite,
-            and that would be seen.
+        InvalidTensorFile: weights so large that what float64 rounds off beside them could show a row; a parent that
+            wishes to see one would choose such.
         TrainingPaused, RoundClosed: from `saves`.
     """
     if inputs.ndim != 2 or targets.ndim != 1 or targets.is_floating_point():
@@ -71,8 +71,12 @@ def full_batch_steps(
     rows /= rows.norm(dim=1, keepdim=True).clamp(min=1.0)
     parameters = dict(model.named_parameters())
     start = {name: parameter.detach().double() for name, parameter in parameters.items()}
-    if any(tensor.abs().max() > _LARGEST for tensor in start.values()):
-        raise InvalidTensorFile(f"the global model holds weights above {_LARGEST:g}; nothing was learned")
+    largest = _largest_weight(sum(tensor.numel() for tensor in start.values()), learning_rate, steps, declared)
+    if any(tensor.abs().max() > largest for tensor in start.values()):
+        raise InvalidTensorFile(
+            f"the global model holds weights above {largest:.3g}, beside which one of {declared} examples is less than "
+            "float64 rounds off; nothing was learned"
+        )
     weights = {name: start[name].clone().requires_grad_(parameters[name].requires_grad) for name in start}
     optimizer = torch.optim.SGD(weights.values(), learning_rate)
     for step in range(resume(saves, weights, optimizer).get("steps", 0), steps):
@@ -82,3 +86,14 @@ def full_batch_steps(
         optimizer.step()
         saves.passed(partial(snapshot, weights, optimizer, {"steps": step + 1}))
     return {name: (tensor.detach() - start[name]).cpu().numpy() for name, tensor in weights.items()}
+
+
+def _largest_weight(dimension: int, learning_rate: float, steps: int, declared: int) -> float:
+    """Return the largest weight of a start from which rounding moves neighbours apart by at most Δ·ROUNDED.
+
+    A step of weights up to M rounds each of d coordinates by at most M·2⁻⁵³, for either neighbour: by M√d·2⁻⁵²
+    together, where an example moves it by ηL/n. Eight times that leaves room for what outputs and sums round off.
+    """
+    room = ROUNDED * learning_rate * SOFTMAX_LIPSCHITZ / declared
+    reached = steps * learning_rate * SOFTMAX_LIPSCHITZ  # how far the weights may move on the way
+    return max(0.0, room / (8 * math.sqrt(dimension) * 2.0**-52) - reached)

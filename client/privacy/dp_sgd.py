@@ -20,7 +20,7 @@ from torch import Tensor, nn
 
 from client.checkpoints import UNSAVED, Saves
 from client.privacy.checks import count, inside_unit_interval, non_negative, one_of, positive, probability
-from client.privacy.example_level import DEFAULT_MICRO_BATCH, ClippedGradients
+from client.privacy.example_level import DEFAULT_MICRO_BATCH, ClippedGradients, enough_for
 from client.privacy.lattice import padded_sensitivity, release_tensors
 from client.privacy.noise import Source
 from client.privacy.taps import Loss
@@ -108,12 +108,12 @@ def dp_sgd(
         TrainingPaused, RoundClosed: from `saves`.
     """
     _refuse_undeclared(inputs, settings.declared_examples)
-    gradients = ClippedGradients(model, loss, settings.clip_norm, settings.micro_batch)
+    expected = settings.sampling_probability * settings.declared_examples
+    gradients = ClippedGradients(model, loss, settings.clip_norm, enough_for(expected, settings.micro_batch))
     parameters = {name: parameter for name, parameter in model.named_parameters() if parameter.requires_grad}
     start = {name: parameter.detach().clone() for name, parameter in parameters.items()}
     optimizer = _optimizer(list(parameters.values()), settings)
     noise_sd = _noise_sd(sum(parameter.numel() for parameter in parameters.values()), settings)
-    expected = settings.sampling_probability * settings.declared_examples
     for step in range(resume(saves, parameters, optimizer).get("steps", 0), settings.steps):
         sample = torch.from_numpy(np.flatnonzero(uniforms(len(inputs)) < settings.sampling_probability))
         clipped = gradients(inputs[sample], targets[sample]).tensors
@@ -151,7 +151,8 @@ def one_step(
     """
     rate = positive("learning_rate", learning_rate) / count("declared_examples", declared_examples)
     _refuse_undeclared(inputs, declared_examples)
-    clipped = ClippedGradients(model, loss, clip_norm, micro_batch)(inputs, targets, saves).tensors
+    held = enough_for(declared_examples, micro_batch)
+    clipped = ClippedGradients(model, loss, clip_norm, held)(inputs, targets, saves).tensors
     return {name: -rate * total.cpu().numpy() for name, total in clipped.items()}
 
 

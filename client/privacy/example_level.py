@@ -8,11 +8,16 @@ is held per example: ‖δxᵀ‖ = ‖δ‖‖x‖, and a weighted sum of them 
 most of the memory and of the time. If the layers were found wrongly, that would cost accuracy but no privacy: the norm
 is that of the very vector that is summed.
 
-What remains: the last bits of an example's float32 gradient can depend on the batch that it is computed in (matrix
-kernels choose their order of summation), so that one example's absence can move the others by rounding.
+A model's dropout draws anew for every example. Its draws must be secret (`client.training.seed_secretly`): by a seed
+that others know they would hang on an example's place, and one example less would change those of all after it.
+
+What remains: what a model keeps in plain attributes from one call to the next (a count of its calls, say) can tell one
+micro-batch from another. And no kernel promises that an example's place in a batch leaves the last bits of its gradient
+alone; all batches have one shape, in which none was seen to.
 """
 
 import logging
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -25,7 +30,7 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from client.checkpoints import UNSAVED, Saves
 from client.privacy.checks import count, positive
-from client.privacy.taps import Loss, Taps, find_layers
+from client.privacy.taps import Loss, Taps, buffers_of, find_layers
 from client.snapshots import resume, snapshot
 from exchange.errors import UnsupportedModel
 
@@ -33,7 +38,31 @@ log = logging.getLogger(__name__)
 
 DEFAULT_MICRO_BATCH = 64  # on CPUs the fastest for small networks: more leave the cache, fewer wait for Python
 _AIM = 1 - 2.0**-40  # below the clip norm by more than float64 rounds off: "at most C" holds for the numbers themselves
+_LANES = 16  # rows that kernels take together; a whole number of them leaves no rest, which may be summed otherwise
 _COLUMNS = 4096  # so many parameters at a time are widened to float64: 2 MiB for 64 examples
+
+
+_UNMAPPED = (nn.GRU, nn.RNN, nn.RNNCellBase)  # vmap fails on them, in words that say nothing; torch 2.13 maps LSTM only
+
+
+def enough_for(examples: float, micro_batch: int) -> int:
+    """Return how many examples to hold at a time where so many are expected: all batches are filled to that number.
+
+    Args:
+        examples: a public number: the batch's shape is not to hang on who is there.
+        micro_batch: the most.
+    """
+    return min(micro_batch, _LANES * math.ceil(examples / _LANES))
+
+
+def filled(examples: Tensor, micro_batch: int) -> Tensor:
+    """Return `examples` and so many zeros that they are a whole micro-batch.
+
+    Kernels choose their order of summation by the shape: in batches of other shapes, one example's absence would change
+    how others are rounded off.
+    """
+    missing = micro_batch - len(examples)
+    return torch.cat([examples, examples.new_zeros((missing, *examples.shape[1:]))]) if missing else examples
 
 
 class ClippedSum(NamedTuple):
@@ -59,6 +88,15 @@ def refuse_batch_statistics(model: nn.Module) -> None:
             )
 
 
+def _refuse_unmapped(model: nn.Module) -> None:
+    for name, layer in model.named_modules():
+        if isinstance(layer, _UNMAPPED):
+            raise UnsupportedModel(
+                f"layer {name!r}: expected one whose gradient torch can take example by example, got "
+                f"{type(layer).__name__}; replace it by LSTM"
+            )
+
+
 def clipped_gradient_sum(
     model: nn.Module,
     loss: Loss,
@@ -80,7 +118,7 @@ def clipped_gradient_sum(
         micro_batch: how many examples are held at a time: memory grows with it, the result does not depend on it.
 
     Raises:
-        UnsupportedModel: a layer keeps statistics of the batch.
+        UnsupportedModel: a layer keeps statistics of the batch, or has no gradient of single examples.
         ValueError: a number out of its range, or inputs and targets of different length.
     """
     return ClippedGradients(model, loss, clip_norm, micro_batch)(inputs, targets)
@@ -91,6 +129,7 @@ class ClippedGradients:
 
     def __init__(self, model: nn.Module, loss: Loss, clip_norm: float, micro_batch: int = DEFAULT_MICRO_BATCH) -> None:
         refuse_batch_statistics(model)
+        _refuse_unmapped(model)
         if not any(parameter.requires_grad for parameter in model.parameters()):
             raise UnsupportedModel("model: expected a parameter with requires_grad, got none")
         self._model, self._loss = model, loss
@@ -123,26 +162,31 @@ class ClippedGradients:
         return ClippedSum(sums, non_finite)
 
     def _gradients(self, parameters: dict[str, Tensor], x: Tensor, y: Tensor) -> "list[_Dense | _Outer]":
-        if self._layers is None:
-            self._layers = find_layers(self._model, self._loss, parameters, x[:1], y[:1])
-        layers = self._layers
+        if self._layers is None:  # on zeros: a model may keep what it first saw, and that must not be somebody's row
+            trial = torch.zeros_like(x[:1]), torch.zeros_like(y[:1])
+            self._layers = find_layers(self._model, self._loss, parameters, *trial)
+        layers, count = self._layers, len(x)
+        x, y = filled(x, self._micro_batch), filled(y, self._micro_batch)
         cut = {name: parameters[name] for layer in layers.items() for name in layer if name is not None}
         free = {name: parameter for name, parameter in parameters.items() if name not in cut}
         taps = Taps({id(cut[weight]): weight for weight in layers})
         (dense, deltas), rows = self._differentiate(cut, free, taps, x, y)
         if any(taps.calls[weight] != 1 for weight in layers):
             self._layers = {}  # the model ran otherwise than on its trial: from now on, every parameter the general way
-            return self._gradients(parameters, x, y)
+            return self._gradients(parameters, x[:count], y[:count])
         outer = [
             _Outer(weight, bias, deltas[weight].double(), rows[weight].double()) for weight, bias in layers.items()
         ]
-        return [_Dense(name, gradient.reshape(len(x), -1)) for name, gradient in dense.items()] + outer
+        found = [_Dense(name, gradient.reshape(len(x), -1)) for name, gradient in dense.items()] + outer
+        return [gradient.keep(slice(count)) for gradient in found]
 
     def _differentiate(self, cut: dict[str, Tensor], free: dict[str, Tensor], taps: Taps, x: Tensor, y: Tensor) -> Any:
         # ((gradients in `free`, gradients in the taps), rows), each by name and with the examples in front.
+        buffers = buffers_of(self._model)
+
         def example_loss(free: dict[str, Tensor], zeros: dict[str, Tensor], x: Tensor, y: Tensor) -> Any:
             with taps.adding(zeros), sdpa_kernel(SDPBackend.MATH):  # the one kernel of attention that vmap can batch
-                output = functional_call(self._model, {**cut, **free}, (x.unsqueeze(0),))
+                output = functional_call(self._model, {**buffers, **cut, **free}, (x.unsqueeze(0),))
                 return self._loss(output, y.unsqueeze(0)), taps.rows
 
         zeros = {weight: cut[weight].new_zeros(len(cut[weight])) for weight in self._layers or ()}
@@ -168,7 +212,7 @@ class _Dense:
         for columns in _slices(self.values.shape[1]):
             total[columns].addmv_(self.values[:, columns].double().T, factors)
 
-    def keep(self, examples: Tensor) -> "_Dense":
+    def keep(self, examples: Tensor | slice) -> "_Dense":
         return _Dense(self.name, self.values[examples])
 
 
@@ -190,7 +234,7 @@ class _Outer:
         if self.bias is not None:
             sums[self.bias].add_(deltas.sum(0))
 
-    def keep(self, examples: Tensor) -> "_Outer":
+    def keep(self, examples: Tensor | slice) -> "_Outer":
         return _Outer(self.weight, self.bias, self.deltas[examples], self.rows[examples])
 
 

@@ -73,6 +73,18 @@ def lattice_step(noise_sd: float) -> float:
     return math.ldexp(1.0, exponent - 1 - _BITS)
 
 
+def refuse_unless_it_fits(bound: float, noise_sd: float) -> None:
+    """Raise ValueError unless `release` takes every value up to `bound` in magnitude under noise of this sd.
+
+    Asked before anything is charged: what `release` refuses afterwards is paid for, and its refusal tells of the data.
+    """
+    if not bound / lattice_step(noise_sd) <= _LARGEST / 2:  # half: whoever keeps to `bound` may round
+        raise ValueError(
+            f"noise_sd: expected at least 2⁻³⁰ of {bound:g}, the largest value that it is put on, got {noise_sd:g}; "
+            "so little noise protects nobody"
+        )
+
+
 def rounding_slack(dimension: int, noise_sd: float) -> float:
     """Return 2g√d, which bounds what rounding adds to the L2 distance of two neighbours' differences.
 

@@ -5,9 +5,10 @@ no entry can be changed without breaking the chain. What was spent is computed f
 The account begins with an explicit genesis: an empty state bucket is an error, not a fresh budget.
 """
 
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import Field
 
@@ -16,9 +17,11 @@ from exchange import keys
 from exchange.blocks import WeightFile, open_weights
 from exchange.documents import Document, sha256
 from exchange.errors import AlreadyExists, BudgetExceeded, InvalidDocument, InvalidTensorFile, LedgerError
-from exchange.spec import Budget, Count, Identifier, Positive, Sha256
+from exchange.spec import Budget, Count, DpSgdPrivacy, Identifier, OrnsteinUhlenbeckPrivacy, Positive, Sha256
 from exchange.stores import Store
 
+_MANY = 32  # entries from which on several are read at a time: one after the other, 500 take half a minute
+_READERS = 8
 ENTRY = "ledger"  # metadata of a release: the SHA-256 of the entry that it was charged by
 
 
@@ -80,10 +83,34 @@ class Spending:
     events: tuple[Event, ...]
 
 
+class Entries:
+    """The entries of all accounts in a private state; each version of one is read once, several at a time."""
+
+    def __init__(self, state: Store) -> None:
+        self._state = state
+        self._known: dict[tuple[str, Any], bytes] = {}
+
+    def under(self, prefix: str) -> dict[str, bytes]:
+        """Return what lies under `prefix` now, by key and in order."""
+        found = [(info.key, info.version) for info in self._state.list(prefix)]
+        unknown = [entry for entry in found if entry not in self._known]
+        if len(unknown) < _MANY:
+            self._known |= {entry: self._state.read(*entry) for entry in unknown}
+        else:
+            with ThreadPoolExecutor(_READERS) as pool:
+                self._known |= zip(unknown, pool.map(lambda entry: self._state.read(*entry), unknown), strict=True)
+        return {key: self._known[key, version] for key, version in found}
+
+
 class Ledger:
-    """The account of `dataset` in a client's private state."""
+    """The account of `dataset` in a client's private state.
+
+    Attributes:
+        entries: of this account and all others there.
+    """
 
     def __init__(self, state: Store, dataset: str) -> None:
+        self.entries = Entries(state)
         self._state = state
         self._dataset = dataset
 
@@ -111,16 +138,16 @@ class Ledger:
             LedgerError: there is no account, an entry is missing, or the chain is broken.
         """
         prefix = keys.ledger(self._dataset)
-        found = [info.key for info in self._state.list(prefix)]
+        found = self.entries.under(prefix)
         if not found:
             raise LedgerError(
                 f"data set {self._dataset!r} has no account in {self._state.url}; if it never had one, begin it with "
                 "`fedbucket privacy open`; if it had, restore it: nothing is released without it"
             )
-        if found != [self._key(number) for number in range(len(found))]:
+        if list(found) != [self._key(number) for number in range(len(found))]:
             raise LedgerError(f"the account under {prefix} in {self._state.url} lacks entries; restore it")
         try:
-            return self._checked([self._state.read(key) for key in found])
+            return self._checked(list(found.values()))
         except InvalidDocument as error:
             raise LedgerError(f"the account under {prefix} in {self._state.url} was changed: {error}") from error
 
@@ -150,11 +177,7 @@ class Ledger:
     def _next(self, budget: Budget, spending: Spending) -> str | tuple[int, Charge]:
         """Return the hash of the entry that charges `spending`, or the number and content it is to have."""
         genesis, charges, hashes = self.read()
-        if (genesis.unit, genesis.adjacency) != (budget.unit, budget.adjacency):
-            raise LedgerError(
-                f"the account of {self._dataset!r} is kept for unit {genesis.unit} ({genesis.adjacency}), the budget "
-                f"is for unit {budget.unit} ({budget.adjacency}); give the other unit a dataset name of its own"
-            )
+        refuse_other_unit(genesis, "the budget", budget)
         events = tuple(map(charged, spending.events))
         for earlier, hash_ in zip(charges, hashes[1:], strict=True):
             if (earlier.settings_sha256, earlier.round) == (spending.settings_sha256, spending.round):
@@ -188,6 +211,15 @@ class Ledger:
         return str(keys.LedgerEntry(self._dataset, number))
 
 
+def refuse_other_unit(genesis: Genesis, what: str, other: Budget | OrnsteinUhlenbeckPrivacy | DpSgdPrivacy) -> None:
+    """Raise LedgerError unless `other`, named as `what`, protects what the account is kept for: they never add up."""
+    if (genesis.unit, genesis.adjacency) != (other.unit, other.adjacency):
+        raise LedgerError(
+            f"the account of {genesis.dataset!r} is kept for unit {genesis.unit} ({genesis.adjacency}), {what} "
+            f"is for unit {other.unit} ({other.adjacency}); give the other unit a dataset name of its own"
+        )
+
+
 def events_of(charges: list[Charge]) -> list[Event]:
     """Return all events of `charges` in the accountant's terms."""
     return [_event(event) for charge in charges for event in charge.events]
@@ -219,20 +251,24 @@ def _check_budget(budget: Budget, charges: list[Charge]) -> None:
         )
 
 
-def check_releases(state: Store) -> None:
+def check_releases(state: Store, entries: Entries | None = None) -> None:
     """Raise LedgerError if something was released whose entry is in no account: entries at its end were lost.
 
     The newest release of each federation is enough: entries are lost from the end first.
+
+    Args:
+        entries: of `state`, where they were read before.
     """
-    _check_named(state, [_newest(state, keys.releases(federation)) for federation in state.folders()])
+    files = [_newest(state, keys.releases(federation)) for federation in state.folders()]
+    _check_named(entries or Entries(state), files)
 
 
-def check_uploads(state: Store, parent: Store, federation: str, client: str) -> None:
+def check_uploads(entries: Entries, parent: Store, federation: str, client: str) -> None:
     """Raise LedgerError if the client's newest upload was charged by an entry that is in no account.
 
     That is how private state shows that was put back to an earlier day: account and releases agree, and both are old.
     """
-    _check_named(state, [_newest(parent, keys.updates(federation, client))])
+    _check_named(entries, [_newest(parent, keys.updates(federation, client))])
 
 
 def _newest(store: Store, prefix: str) -> WeightFile | None:
@@ -243,9 +279,9 @@ def _newest(store: Store, prefix: str) -> WeightFile | None:
         return None  # another tool's, and not sound: it names no entry
 
 
-def _check_named(state: Store, files: list[WeightFile | None]) -> None:
+def _check_named(entries: Entries, files: list[WeightFile | None]) -> None:
     # The entries after the files: whoever releases something meanwhile has charged it before.
-    known = {sha256(state.read(info.key)) for info in state.list(keys.LEDGERS)}
+    known = {sha256(entry) for entry in entries.under(keys.LEDGERS).values()}
     for file in files:
         entry = file.layout.metadata.get(ENTRY) if file else None
         if file and entry is not None and entry not in known:

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from scipy.special import ndtri
 
 _RARE = 2.0**-10  # beyond 3.1 standard deviations; the gaps reach the lattice's step at 5.4
+LARGEST_NORMAL = 12.0  # above the magnitude of every draw of `system_normals`
 
 
 class Source(Protocol):

@@ -12,16 +12,18 @@ from numpy.typing import NDArray
 
 from client.privacy.accounting import Event, GaussianRelease, SampledSteps, calibrate_multiplier, calibrate_sampled
 from client.privacy.clipping import clip_l2
-from client.privacy.lattice import lattice_step, padded_sensitivity, release, release_tensors
-from client.privacy.noise import Source
+from client.privacy.lattice import padded_sensitivity, refuse_unless_it_fits, release, release_tensors
+from client.privacy.noise import LARGEST_NORMAL, Source
 from client.privacy.ou import OrnsteinUhlenbeck, calibrate, release_scale
 from client.privacy.sensitivity import (
+    ROUNDED,
     SOFTMAX_LIPSCHITZ,
     SOFTMAX_SMOOTHNESS,
     client_sensitivity,
     one_step_sensitivity,
     output_perturbation_sensitivity,
 )
+from exchange import tensors
 from exchange.errors import PrivacyError, SettingsError
 from exchange.spec import DpSgdPrivacy, FederationSettings, NoPrivacy, OrnsteinUhlenbeckPrivacy
 
@@ -43,6 +45,21 @@ class OuPlan:
     privacy: OrnsteinUhlenbeckPrivacy
     event: GaussianRelease
     sensitivity: float
+
+    def check(self, dimension: int, largest: float = math.inf) -> None:
+        """Raise ValueError if no such release exists, whatever was learned: asked before a round is charged.
+
+        Args:
+            dimension: d, the number of weights.
+            largest: the largest number in the dtype in which they are uploaded.
+        """
+        process = self._process(dimension)
+        refuse_unless_it_fits(self.update_bound, process.debiased_sd)
+        reach = self._scale(process, dimension) * (self.update_bound + LARGEST_NORMAL * process.debiased_sd)
+        if not reach < largest:
+            raise ValueError(f"noise: expected less than {largest:g}, the largest weight, got up to {reach:g}")
+        if (multiplier := self.settings.metrics.noise_multiplier) is not None:
+            refuse_unless_it_fits(max(entry.validation_examples or 0 for entry in self.settings.client), multiplier)
 
     @property
     def events(self) -> tuple[Event, ...]:
@@ -121,6 +138,17 @@ class DpSgdPlan:
     event: SampledSteps
     sensitivity: float
 
+    def check(self, dimension: int, largest: float = math.inf) -> None:
+        """Raise ValueError if no such steps exist, whatever the data are: asked before a round is charged.
+
+        Args:
+            dimension: d, the number of weights.
+            largest: of no account here: how far the steps lead is not known beforehand.
+        """
+        multiplier, rows = self.event.noise_multiplier, max(entry.examples for entry in self.settings.client)
+        noise_sd = multiplier * padded_sensitivity(self.sensitivity, multiplier, dimension)
+        refuse_unless_it_fits(rows * self.sensitivity, noise_sd)
+
     @property
     def events(self) -> tuple[Event, ...]:
         """All that one round costs."""
@@ -149,14 +177,31 @@ def make_plan(settings: FederationSettings, client: str) -> Plan | None:
             case NoPrivacy():
                 return None
             case DpSgdPrivacy() as privacy:
-                return _dp_sgd_plan(settings, privacy)
+                plan: Plan = _dp_sgd_plan(settings, privacy)
             case OrnsteinUhlenbeckPrivacy() as privacy:
                 event = GaussianRelease(_release_multiplier(settings, privacy))
                 plan = OuPlan(settings, privacy, event, _difference_sensitivity(settings, privacy, client))
-                lattice_step(plan.noise_sd(1))  # what θ, t or Δ make impossible is refused before a round is charged
-                return plan
+        plan.check(dimension=1)
+        return plan
     except ValueError as error:
-        raise PrivacyError(f"the settings of {settings.name} cannot be kept: {error}") from error
+        raise _cannot_be_kept(settings, error) from error
+
+
+def refuse_impossible_release(plan: Plan, model: Mapping[str, NDArray[Any]]) -> None:
+    """Raise PrivacyError if no release of so many weights exists: before training, and before anything is charged.
+
+    Args:
+        model: the global model. What is trained of it may be less, and is then released all the more easily.
+    """
+    limits = [np.finfo(tensor.dtype).max for tensor in model.values() if np.issubdtype(tensor.dtype, np.floating)]
+    try:
+        plan.check(tensors.count_floating(model), float(min(limits, default=math.inf)))
+    except ValueError as error:
+        raise _cannot_be_kept(plan.settings, error) from error
+
+
+def _cannot_be_kept(settings: FederationSettings, error: ValueError) -> PrivacyError:
+    return PrivacyError(f"the settings of {settings.name} cannot be kept: {error}")
 
 
 def _dp_sgd_plan(settings: FederationSettings, privacy: DpSgdPrivacy) -> DpSgdPlan:
@@ -173,9 +218,10 @@ def _difference_sensitivity(settings: FederationSettings, privacy: OrnsteinUhlen
     declared = next(entry.examples for entry in settings.client if entry.id == client)
     if train.local_epochs == 1:
         return one_step_sensitivity(train.learning_rate, privacy.clip_norm, declared, privacy.adjacency)
-    return output_perturbation_sensitivity(
+    exact = output_perturbation_sensitivity(
         train.learning_rate, SOFTMAX_LIPSCHITZ, SOFTMAX_SMOOTHNESS, train.local_epochs, declared, privacy.adjacency
     )
+    return exact * (1 + ROUNDED)
 
 
 def _release_multiplier(settings: FederationSettings, privacy: OrnsteinUhlenbeckPrivacy) -> float:
@@ -184,7 +230,7 @@ def _release_multiplier(settings: FederationSettings, privacy: OrnsteinUhlenbeck
     alone = calibrate_multiplier(privacy.epsilon, privacy.delta, rounds)
     if (metric := settings.metrics.noise_multiplier) is None:
         return alone
-    room = 1 / alone**2 - 1 / metric**2  # exact: the μ² of Gaussian releases add up
+    room = (1 / alone) ** 2 - (1 / metric) ** 2  # exact: the μ² of Gaussian releases add up
     if room <= 0:
         raise ValueError(
             f"metrics.noise_multiplier: {rounds} metrics at {metric:g} cost more than all of privacy.epsilon; "

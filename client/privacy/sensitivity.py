@@ -12,6 +12,7 @@ from client.privacy.checks import count, one_of, positive
 # (p − y)(x, 1)ᵀ with ‖p − y‖ ≤ √2, its Hessian at most ½‖(x, 1)‖².
 SOFTMAX_LIPSCHITZ = 2.0
 SOFTMAX_SMOOTHNESS = 1.0
+ROUNDED = 2.0**-10  # the share of several steps' sensitivity that is kept for what their arithmetic rounds off
 
 Adjacency = Literal["add-or-remove", "replace-one"]
 

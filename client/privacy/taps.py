@@ -58,6 +58,14 @@ class Taps(TorchFunctionMode):
         return output + self._zeros[name] if name in self._zeros else output
 
 
+def buffers_of(model: nn.Module) -> dict[str, Tensor]:
+    """Return copies of the buffers of `model` by name.
+
+    A call that is given them leaves nothing of its examples there for the next one (spectral norm would).
+    """
+    return {name: buffer.clone() for name, buffer in model.named_buffers()}
+
+
 def find_layers(
     model: nn.Module, loss: Loss, parameters: Mapping[str, Tensor], x: Tensor, y: Tensor
 ) -> dict[str, str | None]:
@@ -70,12 +78,15 @@ def find_layers(
         model: any module.
         loss: loss(output, target) of a batch.
         parameters: the parameters to train, by name.
-        x: one example, shape (1, …).
+        x: what looks like one example, shape (1, …): no real one, for a model may keep what it sees.
         y: its target, shape (1, …).
     """
     leaves = {name: parameter.detach().requires_grad_() for name, parameter in parameters.items()}
     with torch.enable_grad(), Taps({id(leaf): name for name, leaf in leaves.items()}) as taps:
-        value = loss(functional_call(model, leaves, (x,)), y)
+        try:
+            value = loss(functional_call(model, {**buffers_of(model), **leaves}, (x,)), y)
+        except Exception:  # noqa: BLE001 - what fails on a made-up example need not fail on real ones
+            return {}
     used = list(taps.calls) if value.requires_grad else []
     others = torch.autograd.grad(value, [leaves[name] for name in used], allow_unused=True) if used else ()
     elsewhere = {name for name, other in zip(used, others, strict=True) if other is not None}

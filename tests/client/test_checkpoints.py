@@ -284,6 +284,17 @@ def test_a_checkpoint_of_another_training_is_never_gone_on_with(tmp_path: Path):
     assert steps_of(case) == steps
 
 
+def test_a_sum_over_examples_begins_anew_when_they_have_changed_places(tmp_path: Path):
+    """Otherwise a row that was summed and moved behind the place that was reached would count twice."""
+    case, _ = case_of(tmp_path, "one step")
+    with pytest.raises(TrainingPaused):
+        case.learn(case.saves(Pace(Steps(), stop_after=2)))
+    with np.load(tmp_path / "own.npz") as arrays:
+        np.savez(tmp_path / "own.npz", **{name: array[::-1] for name, array in arrays.items()})
+    turned = case.in_one_go()
+    assert packed(case.learn(case.saves(Pace(Steps())))) == turned
+
+
 def test_of_several_the_newest_that_is_whole_counts(tmp_path: Path, caplog: pytest.LogCaptureFixture):
     case, steps = case_of(tmp_path, "momentum")
     whole = case.in_one_go()

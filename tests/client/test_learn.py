@@ -13,6 +13,7 @@ from aggregator.rounds import start
 from client import rounds as client_rounds
 from client.data import data_source
 from client.learn import LocalTraining, initial_model
+from client.privacy.plan import make_plan
 from client.update import Learned
 from exchange import tensors
 from exchange.errors import TaskError
@@ -222,3 +223,68 @@ def test_a_task_that_fails_uploads_nothing_and_is_tried_again_once_it_is_mended(
     client_rounds.train(federation.client("birch"), "orchard", 0)
     assert federation.uploads().keys() == {"orchard/updates/birch/000000.safetensors"}
     federation.assert_sound()
+
+
+PRIVATE_TO_ONE = federation_settings(
+    privacy={"mechanism": "ornstein-uhlenbeck", "unit": "example", "epsilon": 8.0, "delta": 1e-5, "clip_norm": 1.0},
+    metrics={"share": "open"},
+)
+
+
+def learned_privately(folder: Path, *more: str, secret: float = 0.0) -> Learned:
+    """Return what comes of one step that is to be private to an example, with a secret of the client's machine."""
+    write_task(folder, *more)
+    own = client_settings("birch", PRIVATE_TO_ONE).model_copy(update={"data": "own.npz"})
+    training = LocalTraining(own, folder, no_noise, lambda count: np.full(count, secret))
+    first = initial_model(task(folder, *more), PRIVATE_TO_ONE)
+    return training(own.agreement[0], PRIVATE_TO_ONE, 0, first, make_plan(PRIVATE_TO_ONE, "birch"))
+
+
+DROPOUT = """
+def model():
+    return torch.nn.Sequential(torch.nn.Dropout(0.5), torch.nn.Linear(2, 3))
+"""
+AUGMENTED = """
+class Shaken(torch.utils.data.Dataset):
+    def __init__(self, inner):
+        self.inner = inner
+    def __len__(self):
+        return len(self.inner)
+    def __getitem__(self, index):
+        inputs, target = self.inner[index]
+        return inputs + torch.rand(2), target
+
+whole = data
+def data(source, split):
+    return Shaken(whole(source, split))
+"""
+
+
+@pytest.mark.parametrize("more", [DROPOUT, AUGMENTED], ids=["dropout", "augmentation"])
+def test_what_chance_does_to_a_row_is_drawn_from_a_secret_and_not_from_a_seed_that_others_know(
+    tmp_path: Path, more: str
+):
+    """By a known seed it would hang on the row's place, and one row less would change it for all rows after."""
+    write_data(tmp_path / "own.npz", examples=20)
+    first = learned_privately(tmp_path, more, secret=0.25)
+    assert same(learned_privately(tmp_path, more, secret=0.25), first)
+    assert not same(learned_privately(tmp_path, more, secret=0.75), first)
+
+
+def test_training_knows_nothing_of_what_the_model_kept_of_the_validation_rows(tmp_path: Path):
+    first_seen = """
+    class FirstSeen(torch.nn.Linear):
+        seen = None
+        def forward(self, x):
+            if self.seen is None:
+                self.seen = x.detach().mean(dim=0)
+            return super().forward(x - self.seen)
+
+    def model():
+        return FirstSeen(2, 3)
+    """
+    write_data(tmp_path / "own.npz", examples=20, validation=5)
+    first = learned_privately(tmp_path, first_seen)
+    with np.load(tmp_path / "own.npz") as arrays:
+        np.savez(tmp_path / "own.npz", **dict(arrays) | {"validation_inputs": arrays["validation_inputs"] + 9})
+    assert same(learned_privately(tmp_path, first_seen), first)

@@ -13,7 +13,7 @@ from torch.nn import BatchNorm1d, Dropout, Linear, Module, Sequential
 from torch.utils.data import TensorDataset
 
 from client.task import Task
-from client.training import derive_seed, evaluate, fit
+from client.training import derive_seed, evaluate, fit, seed_secretly
 from exchange.spec import TrainSettings
 from tests.support.tasks import task
 
@@ -209,3 +209,14 @@ def test_seeds_depend_on_every_part_and_fit_torch():
     assert len(seeds) == 6
     assert all(0 <= seed < 2**63 for seed in seeds)
     assert derive_seed(7, "initial weights") == derive_seed(7, "initial weights")
+
+
+def test_all_of_the_state_that_torch_draws_from_is_secret():
+    """NumPy's generator of the same kind (not its numbers) says where a state's words have to be."""
+    secret = np.random.default_rng(5).random(625)
+    seed_secretly(lambda count: secret[-count:])
+    theirs = np.random.MT19937()
+    key = (secret[-624:] * 2.0**32).astype(np.uint32)
+    theirs.state = {"bit_generator": "MT19937", "state": {"key": key, "pos": 624}}
+    expected = theirs.random_raw(700) % 2**31
+    assert torch.empty(700, dtype=torch.int32).random_().tolist() == expected.tolist()

@@ -13,7 +13,9 @@ from pathlib import Path
 from typing import cast
 
 import pytest
+from torch.utils.data import Dataset
 
+from client.task import load_task
 from exchange import tensors
 from exchange.stores.file import FileStore
 from fedbucket import load
@@ -313,6 +315,24 @@ def test_what_is_not_there_is_said_without_a_traceback(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     said = fedbucket("new", "file/clinic", cwd=tmp_path, status=1).stderr
     assert said == "Error: file/clinic: Not a directory\n"
+
+
+def test_in_a_new_federation_one_row_less_moves_no_other_row_into_or_out_of_training(tmp_path: Path) -> None:
+    """Otherwise the row counts twice, and the unit that is protected is half of what was agreed."""
+    task = load_task(new_federation(tmp_path).parent / "task.py")
+    header, *rows = (tmp_path / "clinic" / "data" / "hospital-c.csv").read_text().splitlines()
+
+    def split(name: str, rows: list[str]) -> list[tuple[float, ...]]:
+        (tmp_path / "rows.csv").write_text("\n".join([header, *rows]))
+        return [tuple(inputs.tolist()) for inputs, _ in cast(Dataset, task.data(str(tmp_path / "rows.csv"), name))]
+
+    for name in ("train", "validation"):
+        whole = split(name, rows)
+        assert len(whole) > 10
+        for left_out in range(0, len(rows), 7):
+            less = split(name, rows[:left_out] + rows[left_out + 1 :])
+            assert [row for row in whole if row in less] == less
+            assert len(whole) - len(less) in (0, 1)
 
 
 def test_what_has_no_meaning_for_a_unit_is_refused(tmp_path: Path) -> None:

@@ -95,8 +95,8 @@ def test_composition_adds_the_squares():
     assert compose([1e-200]) == pytest.approx(1e200)
 
 
-@pytest.mark.parametrize("target", [0.01, 0.5, 3.0, 8.0, 50.0])
-@pytest.mark.parametrize("rounds", [1, 30, 1000])
+@pytest.mark.parametrize("target", [0.001, 0.01, 0.5, 3.0, 8.0, 50.0, 1e12])
+@pytest.mark.parametrize("rounds", [1, 30, 10_000])
 @pytest.mark.parametrize("delta", [1e-3, 1e-5, 1e-10])
 def test_a_calibrated_sequence_ends_just_within_its_budget(target, rounds, delta):
     spent = epsilon([GaussianRelease(calibrate_multiplier(target, delta, rounds))] * rounds, delta)

@@ -237,6 +237,24 @@ def test_an_example_more_moves_the_sum_by_at_most_the_clip_norm(generator):
     assert max(moves) == pytest.approx(0.25, rel=1e-5)  # float32 gradients move by rounding, see the module
 
 
+@pytest.mark.parametrize("hidden", [False, True])
+def test_weights_that_magnify_rounding_show_no_row_in_the_others(generator, hidden):
+    """A hostile parent's: outputs are differences of huge numbers, and their last bits are all that is left of them."""
+    x = torch.tensor(generator.standard_normal((135, 200)), dtype=torch.float32)
+    y = torch.tensor(generator.integers(3, size=135))
+    torch.manual_seed(1)
+    model = (
+        nn.Sequential(nn.Linear(200, 32), nn.Tanh(), nn.Linear(32, 3)) if hidden else nn.Sequential(nn.Linear(200, 3))
+    )
+    span = torch.linalg.qr(x.double().T).Q
+    huge = 1e8 * torch.randn(model[0].weight.shape, dtype=torch.float64)
+    with torch.no_grad():
+        model[0].weight.copy_(huge - huge @ span @ span.T)
+    whole, less = (clipped_gradient_sum(model, functional.cross_entropy, x[n:], y[n:], 0.25).tensors for n in (0, 1))
+    moved = math.sqrt(sum(float((whole[name] - less[name]).square().sum()) for name in whole))
+    assert moved <= 0.25 * (1 + 1e-9)
+
+
 def test_a_single_clipped_gradient_is_at_most_the_clip_norm_in_float64(generator):
     torch.manual_seed(1)
     for name in ("all linear", "convolutions", "attention"):
@@ -275,6 +293,71 @@ def test_dropout_differs_between_examples():
     assert len(columns.unique()) == 6
 
 
+class FirstSeen(nn.Module):
+    """Keeps what it first sees, as layers do that start from their data."""
+
+    def __init__(self):
+        super().__init__()
+        self.linear, self.seen = nn.Linear(6, 3), None
+
+    def forward(self, x):
+        if self.seen is None:
+            self.seen = x.detach().mean(dim=0)
+        return self.linear(x - self.seen)
+
+
+class Replaced(nn.Module):
+    """Keeps a running mean in a buffer that it replaces."""
+
+    def __init__(self):
+        super().__init__()
+        self.linear = nn.Linear(6, 3)
+        self.register_buffer("mean", torch.zeros(6))
+
+    def forward(self, x):
+        self.mean = 0.5 * self.mean + 0.5 * x.detach().mean(dim=0)
+        return self.linear(x - self.mean)
+
+
+class Centred(nn.Module):
+    """Normalises by the batch, without a name for it."""
+
+    def __init__(self):
+        super().__init__()
+        self.linear = nn.Linear(6, 3)
+
+    def forward(self, x):
+        rows = self.linear(x)
+        return rows - 0.5 * rows.mean(dim=0)
+
+
+@pytest.mark.parametrize("model", [FirstSeen, Replaced, Centred])
+def test_a_model_that_would_carry_something_from_one_example_to_the_next_does_not(generator, model):
+    x, y = batch(generator, 40)
+    x = 3 * x + 2
+    sums = []
+    for first in (0, 1):
+        torch.manual_seed(3)
+        gradients = ClippedGradients(model(), functional.cross_entropy, 0.25, micro_batch=4)
+        sums.append(gradients(x[first:], y[first:]).tensors)
+    moved = math.sqrt(sum(float((sums[0][name] - sums[1][name]).square().sum()) for name in sums[0]))
+    assert moved <= 0.25 * (1 + 1e-5)
+
+
+def test_a_model_that_fails_on_a_made_up_example_is_trained_the_general_way(generator):
+    def picky(output, target):
+        if not torch._C._functorch.is_functorch_wrapped_tensor(target):
+            raise ValueError("expected a real example")
+        return functional.cross_entropy(output, target)
+
+    torch.manual_seed(1)
+    model = MODELS["all linear"][0]()
+    x, y = batch(generator)
+    found = clipped_gradient_sum(model, picky, x, y, 0.25).tensors
+    for name, expected in one_by_one(model, x, y, 0.25).items():
+        torch.testing.assert_close(found[name], expected, rtol=1e-4, atol=1e-6)
+
+
 def test_the_model_is_left_as_it_was(generator):
     model = MODELS["convolutions"][0]()
     before = {name: tensor.clone() for name, tensor in model.state_dict().items()}
@@ -297,6 +380,30 @@ def test_a_layer_with_batch_statistics_is_refused_by_name(layer):
     model = nn.Sequential(nn.Linear(6, 6), nn.Sequential(nn.ReLU(), layer))
     with pytest.raises(UnsupportedModel, match=rf"layer '1\.1'.*got {type(layer).__name__}.*replace it by GroupNorm"):
         clipped_gradient_sum(model, functional.cross_entropy, torch.zeros(2, 6), torch.zeros(2).long(), 1.0)
+
+
+class Recurrent(nn.Module):
+    def __init__(self, layer):
+        super().__init__()
+        self.layer, self.head = layer(3, 4, batch_first=True), nn.Linear(4, 3)
+
+    def forward(self, x):
+        return self.head(self.layer(x.reshape(len(x), 2, 3))[0][:, -1])
+
+
+@pytest.mark.parametrize("model", [Recurrent(nn.GRU), Recurrent(nn.RNN), nn.Sequential(nn.GRUCell(6, 3))])
+def test_a_recurrent_layer_that_torch_cannot_take_example_by_example_is_refused_by_name(model):
+    with pytest.raises(UnsupportedModel, match=r"layer '(layer|0)': .* got (GRU|RNN|GRUCell); replace it by LSTM"):
+        clipped_gradient_sum(model, functional.cross_entropy, torch.zeros(2, 6), torch.zeros(2).long(), 1.0)
+
+
+@pytest.mark.filterwarnings("ignore:There is a performance drop:UserWarning")  # it is slow, and right
+def test_an_lstm_is_taken_example_by_example(generator):
+    torch.manual_seed(1)
+    model, (x, y) = Recurrent(nn.LSTM), batch(generator)
+    found = clipped_gradient_sum(model, functional.cross_entropy, x, y, 0.25).tensors
+    for name, expected in one_by_one(model, x, y, 0.25).items():
+        torch.testing.assert_close(found[name], expected, rtol=1e-4, atol=1e-6)
 
 
 def test_layers_that_treat_each_example_alone_are_welcome():

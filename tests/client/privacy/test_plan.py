@@ -162,8 +162,12 @@ def test_for_a_client_that_is_not_on_the_roster_there_is_no_plan(privacy: dict[s
         (PRIVATE | {"clip_norm": 0.3}, {"local_epochs": 7, "batch_size": 3, "momentum": 0.9}, 2 * 0.3),
         (EXAMPLE | {"clip_norm": 0.3}, {}, 0.1 * 0.3 / 50),
         (EXAMPLE | {"clip_norm": 0.3, "adjacency": "replace-one"}, {}, 2 * 0.1 * 0.3 / 50),
-        (EXAMPLE, {"local_epochs": 4, "learning_rate": 1.5}, 4 * 1.5 * 2 / 50),
-        (EXAMPLE | {"adjacency": "replace-one"}, {"local_epochs": 4, "learning_rate": 1.5}, 2 * 4 * 1.5 * 2 / 50),
+        (EXAMPLE, {"local_epochs": 4, "learning_rate": 1.5}, 4 * 1.5 * 2 / 50 * (1 + 2**-10)),
+        (
+            EXAMPLE | {"adjacency": "replace-one"},
+            {"local_epochs": 4, "learning_rate": 1.5},
+            2 * 4 * 1.5 * 2 / 50 * (1 + 2**-10),
+        ),
     ],
     ids=["client", "client, long training", "example", "replaced", "several steps", "several steps, replaced"],
 )
@@ -305,8 +309,31 @@ def test_weights_with_which_one_row_could_make_the_difference_infinite_are_refus
     with torch.no_grad():
         model.weight[0] = 1.7e308
     rows = (torch.tensor([row], dtype=torch.float64), torch.zeros(1, dtype=torch.long))
-    with pytest.raises(InvalidTensorFile, match="weights above 1e"):
+    with pytest.raises(InvalidTensorFile, match=r"weights above .* float64 rounds off"):
         full_batch_steps(model, *rows, learning_rate=RATE, steps=STEPS, declared=DECLARED)
+
+
+@pytest.mark.parametrize("declared", [6, 1000])
+def test_weights_beside_which_a_row_is_rounded_off_are_refused_and_below_them_it_moves_what_it_may(declared: int):
+    """Near 2⁵² float64 knows whole numbers only: a row more or less can turn a step of 1 into none."""
+    inputs, classes = torch.ones(declared, 1), torch.ones(declared, dtype=torch.long)
+    bound = 2 * 1.0 * 2.0 / declared * (1 + 2**-10)
+    moves, refused = [], []
+    for exponent in range(53):
+        model = nn.Linear(1, 2, bias=False, dtype=torch.float64)
+        with torch.no_grad():
+            model.weight.fill_(1.5 * 2.0**exponent)
+        try:
+            here, there = (
+                full_batch_steps(model, inputs[n:], classes[n:], learning_rate=1.0, steps=2, declared=declared)
+                for n in (0, 1)
+            )
+            moves.append(np.linalg.norm(here["weight"] - there["weight"]))
+        except InvalidTensorFile:
+            refused.append(exponent)
+    assert max(moves) <= bound
+    assert refused == list(range(len(moves), 53))
+    assert 25 < len(moves) < 45
 
 
 def test_rows_longer_than_one_are_scaled_and_shorter_ones_are_left_alone(generator: np.random.Generator):
@@ -419,10 +446,20 @@ def test_the_adjacency_is_that_of_the_unit_unless_it_is_written():
 
 @pytest.mark.parametrize(
     ("changes", "named"),
-    [({"theta": 3e3, "time": 1.0}, "theta and time"), ({"epsilon": 1e-9, "clip_norm": 1e300}, "noise")],
+    [
+        ({"theta": 3e3, "time": 1.0}, "theta and time"),
+        ({"epsilon": 1e-3, "clip_norm": 1e300}, "noise"),
+        ({"epsilon": 1e-4}, "epsilon: expected a number from 0.001 to 1e"),
+        ({"epsilon": 1e21}, "epsilon: expected a number from 0.001 to 1e"),
+    ],
 )
 def test_numbers_for_which_there_is_no_mechanism_are_refused_before_there_is_a_plan(
     changes: dict[str, Any], named: str
 ):
     with pytest.raises(PrivacyError, match=f"settings of orchard cannot be kept: {named}"):
         plan_of(PRIVATE | changes)
+
+
+def test_noise_on_a_metric_that_cannot_be_drawn_is_refused_before_there_is_a_plan():
+    with pytest.raises(PrivacyError, match="settings of orchard cannot be kept: noise_sd"):
+        plan_of(EXAMPLE, metrics={"share": "noised", "noise_multiplier": 1e300}, client=VALIDATED)

@@ -7,9 +7,12 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
+from torch.utils.data import TensorDataset
 
 from client.privacy.ledger import Ledger
 from client.privacy.plan import make_plan
+from client.training import count_correct
 from client.update import Learned
 from exchange import tensors
 from exchange.errors import ConsentRefused, SettingsError, UnsupportedModel
@@ -28,6 +31,7 @@ from tests.support.private import (
     real,
 )
 from tests.support.settings import client_settings
+from tests.support.tasks import task
 from tests.support.watched import Crash, CrashingStore, Killed, tolerated
 
 every_mechanism = pytest.mark.parametrize("mechanism", MECHANISMS)
@@ -113,6 +117,27 @@ def test_the_accuracy_that_is_noised_is_that_of_the_global_model_over_the_declar
     assert json.loads(federation.update()[1]["metrics"]) == {"accuracy": pytest.approx(correct / DECLARED)}
 
 
+def test_one_validation_row_moves_the_number_of_right_answers_by_one_whatever_the_model_does(tmp_path: Path):
+    """A model that normalises by the batch, under no name that is refused: one row could turn all answers."""
+    centred = """
+    class Centred(torch.nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.layer = torch.nn.Linear(2, 2)
+        def forward(self, x):
+            return x + self.layer(x).sum() * 0 - x.mean(dim=0)
+
+    def model():
+        return Centred()
+    """
+    loaded = task(tmp_path, centred)
+    rows = torch.tensor([[0.0, 1.0]] * 9 + [[0.0, -999.0]])
+    counted = [
+        count_correct(loaded, loaded.model(0), TensorDataset(rows[:n], torch.zeros(n).long()), "cpu") for n in (9, 10)
+    ]
+    assert abs(counted[1] - counted[0]) <= 1
+
+
 ONE_OUTPUT = """
 def model():
     return torch.nn.Linear(2, 1)
@@ -146,7 +171,7 @@ NO_CLASSES = "def model(): return torch.nn.Sequential(torch.nn.Linear(2, 1), tor
 
 
 @pytest.mark.parametrize(
-    ("task", "shapes"),
+    ("more", "shapes"),
     [
         (ONE_OUTPUT, r"\(5, 1\) and \(5, 1\)"),
         (TWO_ANSWERS, r"\(5, 3, 2\) and \(5, 2\)"),
@@ -155,9 +180,9 @@ NO_CLASSES = "def model(): return torch.nn.Sequential(torch.nn.Linear(2, 1), tor
     ids=["a column of targets", "two answers an example", "one number an example"],
 )
 def test_answers_of_which_one_example_could_move_more_than_one_are_refused_before_anything_is_charged(
-    tmp_path: Path, task: str, shapes: str
+    tmp_path: Path, more: str, shapes: str
 ):
-    federation = real(tmp_path, with_metrics(), task)
+    federation = real(tmp_path, with_metrics(), more)
     with pytest.raises(UnsupportedModel, match=rf"task\.py: .* one class: expected .*, got {shapes}"):
         federation.train()
     assert federation.charges() == []

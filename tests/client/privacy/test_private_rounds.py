@@ -13,7 +13,7 @@ import pytest
 
 from client import rounds as client_rounds
 from client.privacy.accounting import GaussianRelease
-from client.privacy.ledger import ENTRY, Ledger, events_of
+from client.privacy.ledger import ENTRY, Ledger, Spending, events_of
 from client.privacy.plan import make_plan
 from client.rounds import Client
 from client.update import Learned
@@ -196,6 +196,22 @@ def test_it_looks_for_a_newer_model_then_pays_then_keeps_then_reads_back_then_up
     ]
     assert order == sorted(order)
     assert calls.index(f"read {LEDGER}000000.json") < calls.index("learn"), "the budget is looked at before training"
+
+
+def test_a_round_reads_each_entry_of_a_long_account_once():
+    """Over a network an entry takes as long as a thousand take to be checked."""
+    log = Crash()
+    federation = Private(agreed("example")).opened()
+    ledger = Ledger(federation.states["alder"], "data")
+    budget = federation.client("alder").settings.budget
+    for round_ in range(40):
+        ledger.charge(budget, Spending("meadow", "e" * 64, round_, "test", (GaussianRelease(1000.0),)))
+    federation.granted(1.1 * EPSILON)
+    federation.watch = lambda store: CrashingStore(store, log)
+    federation.train()
+    assert federation.charges()[-1] == ("orchard", 0)
+    read = [call for call in log.calls if call.startswith(f"read {LEDGER}")]
+    assert len(read) == len(set(read)) == 1 + 40 + 1
 
 
 @pytest.mark.parametrize("mechanism", ["client", "example"])

@@ -15,9 +15,11 @@ from scipy.stats import kstest, norm
 
 from aggregator import rounds as parent_rounds
 from client.privacy.ledger import Ledger
+from client.privacy.plan import make_plan, refuse_impossible_release
 from client.update import Learned
 from exchange import keys, tensors
-from exchange.errors import TaskError
+from exchange.errors import PrivacyError, TaskError
+from fedbucket.starting import noise_of
 from tests.support.arithmetic import FIRST, Arrays, file_of, model_file
 from tests.support.buckets import Bucket
 from tests.support.private import (
@@ -97,6 +99,39 @@ def test_without_its_noise_an_update_would_be_what_was_learned_scaled_and_clippe
     released = federation.update()[0]["weight"]
     assert released == pytest.approx(SCALES[debias](unit) * clipped, rel=1e-3, abs=1e-6)
     assert np.linalg.norm(released) == pytest.approx(SCALES[debias](unit) * np.linalg.norm(clipped), rel=2e-4)
+
+
+IMPOSSIBLE: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {
+    "more noise than the lattice pays for": ({"epsilon": 1e-3, "delta": 1e-12}, {"rounds": 10_000}),
+    "noise beyond float32": ({"clip_norm": 2e37}, {}),
+    "too little noise": (
+        {"epsilon": 1e12, "unit": "example"},
+        {"rounds": 1, "client": [{"id": client, "examples": 10**5} for client in PAIR]},
+    ),
+}
+
+
+@pytest.mark.parametrize("case", IMPOSSIBLE)
+def test_settings_under_which_nothing_can_be_released_are_refused_before_training_and_cost_nothing(case: str):
+    privacy, sections = IMPOSSIBLE[case]
+    settings = federation_settings(PAIR, quorum=2, privacy=MECHANISMS["client"] | privacy, **sections)
+    federation = Private(settings)
+    first = model_file(settings, 0, {"weight": np.zeros(10**6, np.float32)})
+    parent_rounds.start(federation.parent_bucket, settings, first)
+    for act in (federation.train, lambda: noise_of(settings, first)):
+        with pytest.raises(PrivacyError, match="the settings of orchard cannot be kept"):
+            act()
+    assert federation.learners["alder"].calls == []
+    assert federation.charges() == []
+    assert federation.uploads() == {}
+
+
+def test_steps_with_more_noise_than_the_lattice_pays_for_are_refused_before_training():
+    plan = make_plan(federation_settings(PAIR, privacy=MECHANISMS["dp-sgd"]), "alder")
+    loud = replace(plan, event=replace(plan.event, noise_multiplier=1e6))
+    refuse_impossible_release(loud, {"weight": np.zeros(280_000, np.float32)})
+    with pytest.raises(PrivacyError, match="noise_multiplier and dimension"):
+        refuse_impossible_release(loud, {"weight": np.zeros(290_000, np.float32)})
 
 
 def test_replacing_an_example_takes_noise_twice_as_loud():
