@@ -77,6 +77,15 @@ def test_times_are_those_of_the_stores_clock() -> None:
     assert spans["record", "birch"] == (25, 28)
 
 
+def test_a_client_that_the_strategy_left_out_has_answered_all_the_same() -> None:
+    clients = ("alder", "birch", "cedar", "damson", "elder")
+    krum = {"name": "multi-krum", "byzantine": 1}
+    federation = Federation(federation_settings(clients, rounds=1, quorum=5, strategy=krum)).run()
+    _, (line,) = read_bucket(federation.parent_bucket, "orchard")
+    assert len(line["left_out"]) == 1
+    assert {client for step, client, _, _ in line["spans"] if step == "answer"} == set(clients)
+
+
 def test_a_copied_bucket_whose_times_say_nothing_still_makes_a_page() -> None:
     federation = Federation().run()
     for key in sorted((info.key for info in federation.parent_bucket.list("")), reverse=True):
