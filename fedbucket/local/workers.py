@@ -3,6 +3,7 @@
 import os
 import threading
 import time
+from collections.abc import Sized
 from dataclasses import dataclass
 from multiprocessing import parent_process
 from typing import Any
@@ -111,6 +112,11 @@ class Worker:
         key = str(keys.Model(self._settings.name, round_))
         load_into(module, self._run.parent.read(key, limit=2**62))
         return evaluate(task, module, self._test(task), "cpu")
+
+    def test_examples(self) -> int | None:
+        """Return how many examples the test set has; None if it does not know that itself."""
+        dataset = self._test(self._task(self._settings.roster[0]))
+        return len(dataset) if isinstance(dataset, Sized) else None
 
     def baseline(self, clients: list[str]) -> Metrics:
         """Return, on the test set, the metrics of one model trained to convergence on the data of `clients`."""

@@ -180,7 +180,8 @@ def test_the_meaning_of_the_guarantee_fits_its_unit() -> None:
     privacy = make_privacy(names(10)) | {"unit": "client", "adjacency": "replace-one"}
     text = changed(private(), privacy=privacy).text
     assert "ε = 4 (unit: one client, replace-one; δ = 1e-5)" in text
-    assert "Changing the whole data set of one client makes whatever is seen in its updates at most 55 times" in text
+    assert "Changing the whole data set of one client changes the chance of whatever is seen" in text
+    assert "by a factor of at most 55, plus 1 in 100 000" in text
     assert "one example" not in text
 
 
