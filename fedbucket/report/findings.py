@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from statistics import median
 
 from fedbucket.report.facts import Round, Run
-from fedbucket.report.wording import SPACE, all_of, beside, count, duration, percent, ranges, series, size, some
+from fedbucket.report.wording import LEVEL, SPACE, all_of, beside, count, duration, percent, ranges, series, size, some
 
 
 def accuracy_reading(run: Run) -> str:
@@ -27,7 +27,7 @@ def accuracy_reading(run: Run) -> str:
 
 def _price(run: Run, difference: float) -> str:
     """What a difference from pooled data is made of."""
-    if run.by_chance(difference):
+    if abs(difference) >= LEVEL and run.by_chance(difference):
         return ", which may be chance"
     return " and without noise: what noise and training apart cost together" if run.private and difference < 0 else ""
 
@@ -98,7 +98,7 @@ def rounds_reading(run: Run) -> str:
     parts += [count(amount, word) for amount, word in incidents(rounds) if amount]
     if left_out := sum(len(each.left_out) for each in rounds):
         parts.append(count(left_out, "update left out", "updates left out"))
-    which = f"{full} of {count(len(rounds), 'round')}" if full < len(rounds) else "Every round"
+    which = f"{full or 'None'} of {count(len(rounds), 'round')}" if full < len(rounds) else "Every round"
     begin = f"{which} averaged the update{'s' if everybody > 1 else ''} of {all_of(everybody, 'client')}"
     averaged = {client for each in rounds for client in each.cohort}
     never = [client for client in run.clients if client not in averaged]

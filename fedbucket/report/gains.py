@@ -18,8 +18,8 @@ def _gains(gains: Sequence[tuple[float, str]]) -> str:
     """Gains come in falling order."""
     if len(gains) == 1:
         return f"The federated model is {beside(gains[0][0])} what {gains[0][1]} reaches alone."
-    losers = [name for gain, name in gains if gain <= -LEVEL]
-    level = [name for gain, name in gains if abs(gain) < LEVEL]
+    losers = [name for gain, name in reversed(gains) if gain <= -LEVEL]  # who loses most comes first
+    level = sorted(name for gain, name in gains if abs(gain) < LEVEL)
     rest = len(gains) - len(losers) - len(level)
     if not losers and not level:
         (most, winner), (least, last) = gains[0], gains[-1]
@@ -35,7 +35,7 @@ def _gains(gains: Sequence[tuple[float, str]]) -> str:
 
 
 def _chance_note(run: Run, gains: Sequence[float]) -> str:
-    near = sum(run.by_chance(gain) for gain in gains)
+    near = sum(run.by_chance(gain) for gain in gains if abs(gain) >= LEVEL)
     if not near or run.margin is None:
         return ""
     size = f"smaller than {100 * run.margin:.1f} points on {run.test_examples} test examples"

@@ -8,7 +8,7 @@ from markupsafe import Markup
 
 from fedbucket.endings import REASONS
 from fedbucket.report.facts import Run, mapping, numbers
-from fedbucket.report.wording import count, metric, percent, sentence, series
+from fedbucket.report.wording import LEVEL, count, metric, percent, sentence, series
 
 
 def ending(run: Run) -> str:
@@ -79,8 +79,8 @@ def _against_alone(run: Run, gain: float, alone_in_it: bool) -> Markup:
     text = Markup(who).format(_figure("alone", percent(run.alone_mean)))
     if run.ratio is None:
         return text
-    verdict = ", so on average federation does not pay here" if gain < 0 and not alone_in_it else ""
-    if run.by_chance(gain):
+    verdict = ", so on average federation does not pay here" if gain <= -LEVEL and not alone_in_it else ""
+    if abs(gain) >= LEVEL and run.by_chance(gain):
         verdict = f", a difference that may be chance on {run.test_examples} test examples"
     return text + Markup(": {}{}").format(_figure("ratio", f"{run.ratio:.2f}×"), verdict)
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import re
+from itertools import pairwise
 from typing import Any
 
 import pytest
@@ -251,6 +252,16 @@ def test_time_that_overlaps_counts_once() -> None:
     rounds[0]["spans"] = [["train", "a", 0.0, 6.0], ["train", "b", 1.0, 5.0], ["aggregate", None, 8.0, 10.0]]
     text = page((summary, rounds)).text
     assert "Of 10.0 s: train 6.0 s (60 %), aggregate 2.0 s (20 %), nobody at work 2.0 s (20 %)" in text
+
+
+def test_the_numbers_of_rounds_above_the_time_line_keep_apart_when_the_first_round_is_long() -> None:
+    summary, rounds = plain()
+    for line in rounds[1:]:
+        line["spans"] = [[step, who, start + 60, end + 60] for step, who, start, end in line["spans"]]
+    source = render(summary, rounds)
+    marks = [float(x) for x in re.findall(r'x="([\d.]+)%" y="-7" class="tick"', source)]
+    assert len(marks) >= 2
+    assert min(right - left for left, right in pairwise(marks)) >= 12
 
 
 def test_a_hundred_clients_and_rounds_stay_a_page_that_a_browser_draws_at_once() -> None:

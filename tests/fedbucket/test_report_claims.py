@@ -68,6 +68,24 @@ def test_a_client_that_is_level_with_the_federation_does_not_gain() -> None:
     assert "One client is level with it: client-04. The other 9 of 10 gain." in text
 
 
+def test_those_who_lose_most_are_named_first() -> None:
+    alone = {client: 0.94 + 0.002 * index for index, client in enumerate(names(10))}
+    text = changed(plain(), alone=alone).text
+    assert "Ten clients do better alone: client-10, client-09, client-08 and 7 more." in text
+
+
+def test_what_is_level_is_not_called_a_difference() -> None:
+    text = changed(level(), federated_accuracy=0.912, ratio=1.0, alone=dict.fromkeys(names(10), 0.912)).text
+    assert "on average: 1.00×; one model" in text
+    assert "differences may be chance" not in text
+
+
+def test_a_run_in_which_no_round_was_whole_says_so() -> None:
+    summary, rounds = plain()
+    rounds = [line | {"cohort": names(10)[1:]} for line in rounds]
+    assert "None of 40 rounds averaged the updates of all ten clients." in head(page((summary, rounds)).text)
+
+
 def test_the_distance_to_pooled_data_is_called_the_price_of_noise_and_of_training_apart() -> None:
     text = changed(private(), pooled_accuracy=0.99).text
     assert "below one model on all data pooled and without noise: what noise and training apart cost together." in text
