@@ -18,6 +18,7 @@ from fedbucket.client_commands import client
 from fedbucket.emulated.placement import Cloud
 from fedbucket.endings import ending
 from fedbucket.local.folder import RunFolder
+from fedbucket.local.progress import log_beside_the_line
 from fedbucket.local.run import run_federation
 from fedbucket.packaging import package as write_package
 from fedbucket.parent_commands import prune, report, start
@@ -71,6 +72,7 @@ def run(
     stopped by its rule.
     """
     with plain_errors():
+        log_beside_the_line()
         show = None if as_json else sys.stderr
         if parent is None:
             folder, summary = run_federation(federation, out, init, chaos, show)

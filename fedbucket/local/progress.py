@@ -1,13 +1,24 @@
 """One live line on a terminal; a line a round where there is none."""
 
+import logging
 import os
+import sys
 import time
 from collections.abc import Collection, Sequence
 from typing import TextIO
 
 _REFRESH = 0.1  # seconds between two drawings of the line
+_CLEAR = "\r\x1b[K"  # to the start of the line, and nothing more on it
 _UNKNOWN = 1000  # columns
 _DOTS = 20  # clients, of which each still has a dot of its own in the line
+
+
+def log_beside_the_line() -> None:
+    """Have this process's warnings, say, of a withdrawal, begin a line: not behind the live line."""
+    handler = logging.StreamHandler()
+    handler.setFormatter(logging.Formatter(f"{_CLEAR if sys.stderr.isatty() else ''}%(message)s"))
+    handler.setLevel(logging.WARNING)
+    logging.getLogger().addHandler(handler)
 
 
 class Progress:
@@ -61,12 +72,12 @@ class Progress:
     def end(self) -> None:
         """Clear the live line."""
         if self._live:
-            self._write("\r\x1b[K")
+            self._write(_CLEAR)
 
     def _draw(self, *lines: str) -> None:
         """Draw the first line that fits, else as much of the last as does: what wraps could not be drawn over."""
         columns = self._columns()
-        self._write(f"\r\x1b[K{next((line for line in lines if len(line) <= columns), lines[-1][:columns])}")
+        self._write(f"{_CLEAR}{next((line for line in lines if len(line) <= columns), lines[-1][:columns])}")
 
     def _columns(self) -> int:
         """How wide a line may be; a terminal that has no size takes any."""

@@ -27,6 +27,7 @@ from exchange.events import ObjectCreated
 from exchange.records import Metrics
 from fedbucket.local.folder import FederationFolder, RunFolder
 from fedbucket.local.notifying import NotifyingStore
+from fedbucket.local.progress import log_beside_the_line
 
 _SAVE_EVERY = 60  # seconds of training that an interrupted run may have to do again
 _PERMANENT = (ConsentRefused, PrivacyError, SettingsError, TaskError)  # trying again would give the same answer
@@ -150,6 +151,7 @@ def begin(federation: FederationFolder, run: RunFolder) -> None:
     """Prepare this process: one thread of torch, and no life after its parent."""
     global _worker
     _worker = Worker(federation, run)
+    log_beside_the_line()
     torch.set_num_threads(1)  # the clients are the parallelism; and the order of additions is the same everywhere
     threading.Thread(target=_die_with_parent, daemon=True).start()
 

@@ -85,9 +85,10 @@ def _covered(intervals: Sequence[tuple[float, float]]) -> float:
 def bytes_reading(run: Run) -> str:
     """How much moved, in all and in a typical round."""
     totals = [sum(each.bytes.values()) for each in run.rounds if each.bytes]
-    typical = median(totals)
-    each = f", {size(typical / len(run.clients))} for each client" if len(run.clients) > 1 else ""
-    return f"{size(sum(totals))} in all; {size(typical)} in a typical round{each}."
+    answers = [(each, len(each.cohort) + len(each.left_out) + len(each.rejected)) for each in run.rounds if each.bytes]
+    shares = [sum(each.bytes.values()) / amount for each, amount in answers if amount]
+    each = f", {size(median(shares))} for each client that answered" if shares and len(run.clients) > 1 else ""
+    return f"{size(sum(totals))} in all; {size(median(totals))} in a typical round{each}."
 
 
 def rounds_reading(run: Run) -> str:
@@ -121,6 +122,8 @@ def no_accuracy(run: Run) -> str:
         return "There is no accuracy by round: no round has closed."
     if run.scores:
         return f"There is no accuracy by round: the task measures {series(sorted(run.scores))}, and no accuracy."
+    if run.bucket_only:
+        return "There is no accuracy by round: clients shared none, and the parent’s bucket holds no test set."
     return "There is no accuracy by round: the run had no common test set, so no model was scored."
 
 

@@ -52,6 +52,8 @@ def _unscored(run: Run) -> Markup:
     if run.scores:
         return _other_metrics(run)
     scored = [(each.number, each.shared_mean["accuracy"]) for each in run.rounds if "accuracy" in each.shared_mean]
+    if not scored and run.bucket_only:
+        return Markup("The parent’s bucket holds no accuracy: clients shared none, and there is no test set.")
     if not scored:
         return Markup("The run had no common test set, so there is no accuracy to report.")
     last, accuracy = scored[-1]

@@ -61,7 +61,7 @@ def change(share: float | None) -> str:
 def size(amount: float) -> str:
     """Bytes in decimal units: 26240 → 26.2 kB."""
     amount, unit = _unit(amount)
-    return f"{short(amount) if unit == 'B' else significant(amount)}{SPACE}{unit}"
+    return f"{round(amount) if unit == 'B' else significant(amount)}{SPACE}{unit}"
 
 
 def rough_size(amount: float) -> str:

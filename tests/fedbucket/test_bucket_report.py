@@ -108,6 +108,12 @@ def test_the_page_shows_what_clients_shared_and_says_what_it_is() -> None:
     assert rows["0"][2:4] == ["78.1\N{NO-BREAK SPACE}%", "0.500"]
 
 
+def test_the_page_of_a_bucket_without_shared_metrics_says_that_a_bucket_holds_no_test_set() -> None:
+    text = page_of(Federation().run()).text
+    assert "The parent’s bucket holds no accuracy: clients shared none, and there is no test set." in text
+    assert "the run had no common test set" not in text
+
+
 def test_the_page_of_a_private_federation_states_what_was_agreed_and_no_clients_spending() -> None:
     federation = Federation(federation_settings(rounds=2, privacy=PRIVATE)).run()
     text = page_of(federation).text

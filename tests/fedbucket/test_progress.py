@@ -5,6 +5,8 @@ import os
 import pty
 import re
 import struct
+import subprocess
+import sys
 import termios
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -60,3 +62,17 @@ def test_what_is_no_terminal_gets_a_line_a_round() -> None:
     progress.answered(0, CLIENTS)
     progress.evaluated(0, 0.5)
     assert re.fullmatch(r"round 0 \(1/40\)  accuracy 0\.500  \d+:\d\d left\n", out.getvalue())
+
+
+WARNS = "import logging; from fedbucket.local.progress import *; log_beside_the_line(); logging.warning('a withdrawal')"
+
+
+def test_a_warning_on_a_terminal_is_written_over_the_live_line_and_not_behind_it() -> None:
+    with terminal(80) as (out, looking):
+        subprocess.run([sys.executable, "-c", WARNS], stderr=out, check=True, timeout=60)
+        assert os.read(looking, 10_000).decode() == "\r\x1b[Ka withdrawal\r\n"
+
+
+def test_a_warning_in_a_log_file_is_the_warning_alone() -> None:
+    done = subprocess.run([sys.executable, "-c", WARNS], capture_output=True, check=True, timeout=60)
+    assert done.stderr == b"a withdrawal\n"

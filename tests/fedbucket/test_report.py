@@ -242,9 +242,16 @@ def test_a_round_resumed_after_a_crash_has_no_time_and_the_page_says_why() -> No
 
 def test_bytes_are_told_by_direction_in_units_that_people_read() -> None:
     text = page(plain()).text
-    assert "2.46 MB in all; 61.5 kB in a typical round, 6.15 kB for each client." in text
+    assert "2.46 MB in all; 61.5 kB in a typical round, 6.15 kB for each client that answered." in text
     assert "Models 1.05 MB down, to the clients" in text
     assert "Updates 1.05 MB up, from the clients" in text
+
+
+def test_the_bytes_of_a_client_are_of_those_that_answered_and_whole() -> None:
+    summary, rounds = plain()
+    few = {"cohort": names(3), "withdrawn": names(10)[3:], "bytes": {"updates_up": 2000}}
+    text = page((summary, [line | few for line in rounds])).text
+    assert "2.00 kB in a typical round, 667 B for each client that answered." in text
 
 
 def test_time_that_overlaps_counts_once() -> None:
