@@ -26,6 +26,8 @@ line.first, path.first { stroke: var(--first); } text.first, circle.first { fill
 line.second, path.second { stroke: var(--second); } text.second, circle.second { fill: var(--second); }
 line.third, path.third { stroke: var(--third); } text.third, circle.third { fill: var(--third); }
 line.range { stroke-width: 5; stroke-opacity: .35; stroke-linecap: round; } .tint { fill: var(--tint); }
+.bar { stroke-width: 16; } .whisker { stroke: var(--ink); stroke-width: 2; }
+.around { stroke: var(--page); stroke-width: 5; }
 circle.mean { stroke: var(--page); stroke-width: 1.5; }
 """
 
@@ -107,7 +109,7 @@ class Plot:
         """A tinted part, from `begin` to the right end, with a word at its foot."""
         right, bottom = self.left + self.width, self.top + self.height
         box = {"x": self.x(begin), "y": self.top, "width": round(right - self.x(begin), 1), "height": self.height}
-        return [tag("rect", class_="tint", **box), text(label, class_="small dim end", x=right - 6, y=bottom - 8)]
+        return [tag("rect", class_="tint", **box), text(label, class_="small dim end", x=right - 6, y=bottom - 5)]
 
     def level(self, value: float, class_: str) -> Markup:
         """A dashed line for a figure that does not depend on x."""

@@ -28,9 +28,9 @@ def draw(found: dict[str, Any]) -> str:
 
 def _subtitle(conditions: dict[str, Any]) -> list[Markup]:
     said = [
-        "Share of right answers on handwritten digits that no client holds. Dashed: the mean when nobody lies; "
-        f"brown: over {share(WITHIN)} below it.",
-        f"Means over {conditions['seeds']} seeds; lines on the bars: from the lowest to the highest.",
+        "Share of right answers on handwritten digits that no client holds. Dashed: the mean when nobody lies.",
+        f"Means over {conditions['seeds']} seeds; lines on the bars: from the lowest to the highest. "
+        f"Brown (orange on a dark page): over {share(WITHIN)} below the dashed line.",
     ]
     return [text(line, class_="dim", x=28, y=64 + 20 * number) for number, line in enumerate(said)]
 
@@ -43,7 +43,7 @@ def _panel(left: float, top: float, lie: str, rows: list[_Row], honest: float) -
         parts.append(text(row["strategy"], class_="small dim end", x=left - 8, y=y + 13))
         parts.append(_line(left, left + _BAR * row["mean"], y + 9, f"bar {class_}"))
         low, high = (round(left + _BAR * bound(row["accuracies"]), 1) for bound in (min, max))
-        parts.append(_line(low, high, y + 9, "spread"))
+        parts += [_line(low, high, y + 9, kind) for kind in ("around", "whisker")]
         parts.append(
             text(share(row["mean"], 3), class_=f"small strong {class_}", x=round(left + _BAR + 10, 1), y=y + 13)
         )
@@ -52,9 +52,7 @@ def _panel(left: float, top: float, lie: str, rows: list[_Row], honest: float) -
 
 
 def _line(begin: float, end: float, y: float, class_: str) -> Markup:
-    width = {"stroke_width": 2} if class_ == "spread" else {"stroke_width": 16}
-    kind = "axis" if class_ == "spread" else class_.removeprefix("bar ")
-    return tag("line", class_=kind, x1=round(begin, 1), x2=round(end, 1), y1=y, y2=y, **width)
+    return tag("line", class_=class_, x1=round(begin, 1), x2=round(end, 1), y1=y, y2=y)
 
 
 def _head(lie: str) -> str:

@@ -53,7 +53,7 @@ def _panel(left: float, top: float, name: str, about: dict[str, Any], rows: list
     plot = Plot(left, top + 38, 285, 300, (log2(budgets[0]) - 0.5, log2(budgets[-1]) + 0.5), (lowest, 1.0))
     head = f"{name[0].upper()}{name[1:]}: {about['clients']} clients, {about['training_examples']:,} examples"
     parts = [text(head, class_="head", x=left, y=top)]
-    parts += [text(f"{about['weights']} weights, {about['rounds']} rounds", class_="small dim", x=left, y=top + 20)]
+    parts += [text(f"{about['weights']:,} weights, {about['rounds']} rounds", class_="small dim", x=left, y=top + 20)]
     if budgets[-1] > _WEAK:
         parts += plot.band(log2(_WEAK), "a weak promise")
     parts += plot.levels([level / 10 for level in range(round(10 * lowest), 11, 1 if lowest else 2)])

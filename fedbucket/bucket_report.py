@@ -83,7 +83,7 @@ def _spans(summary: Summary, objects: _Objects) -> list[Span]:
     made = keys.Model(name, round_ + 1)
     opened, frozen = first(keys.Model(name, round_)), keys.Cohort(name, round_)
     spans: list[Span] = [("aggregate", None, first(frozen, made), first(made))]
-    for client in (*summary.averaged, *summary.rejected, *summary.withdrawn):
+    for client in (*summary.averaged, *summary.left_out, *summary.rejected, *summary.withdrawn):
         receipt = keys.Receipt(name, round_, client)
         answers = [keys.Update(name, client, round_, withdrawn) for withdrawn in (False, True)]
         answered = first(*answers, receipt, made)

@@ -18,10 +18,13 @@ from fedbucket.client_commands import client
 from fedbucket.emulated.placement import Cloud
 from fedbucket.endings import ending
 from fedbucket.local.folder import RunFolder
+from fedbucket.local.progress import log_beside_the_line
 from fedbucket.local.run import run_federation
 from fedbucket.packaging import package as write_package
 from fedbucket.parent_commands import prune, report, start
 from fedbucket.privacy_commands import privacy
+from fedbucket.report.chance import margin
+from fedbucket.report.wording import duration
 from fedbucket.scaffold import new_federation
 from fedbucket.terminal import parent_bucket, plain_errors
 
@@ -69,6 +72,7 @@ def run(
     stopped by its rule.
     """
     with plain_errors():
+        log_beside_the_line()
         show = None if as_json else sys.stderr
         if parent is None:
             folder, summary = run_federation(federation, out, init, chaos, show)
@@ -177,7 +181,11 @@ def _results(folder: RunFolder, summary: dict[str, Any]) -> str:
     if summary["alone_accuracy"] is not None:
         lines.append(f"  each client alone   {summary['alone_accuracy']:.1%} on average")
         lines.append(f"  all data pooled     {summary['pooled_accuracy']:.1%}")
+    if summary["ratio"] is not None:
         lines.append(f"  ratio               {summary['ratio']:.2f} × (federated to alone)")
+    if (examples := summary["test_examples"]) and summary["federated_accuracy"] is not None:
+        chance = f"differences below {100 * margin(summary['federated_accuracy'], examples):.1f} points may be chance"
+        lines.append(f"  test set            {examples} examples; {chance}")
     lines.append(f"  privacy             {_privacy(summary['privacy'])}")
     return "\n".join([*lines, f"results: {folder.path}", f"look at: {folder.report}"])
 
@@ -186,8 +194,8 @@ def _status_table(found: inspection.Status) -> str:
     if found.finished:
         return f"{found.federation}: {ending(found.round, found.finished)}"
     head = (
-        f"{found.federation}: round {found.round} ({found.round + 1}/{found.rounds}), open for {found.age:.0f} s, "
-        f"deadline {found.deadline} s, quorum {found.quorum} of {len(found.answers)}"
+        f"{found.federation}: round {found.round} ({found.round + 1}/{found.rounds}), open for {duration(found.age)}, "
+        f"deadline {duration(found.deadline)}, quorum {found.quorum} of {len(found.answers)}"
     )
     width = max(len(answer.client) for answer in found.answers)
     rows = [

@@ -1,11 +1,24 @@
 """One live line on a terminal; a line a round where there is none."""
 
+import logging
+import os
+import sys
 import time
 from collections.abc import Collection, Sequence
 from typing import TextIO
 
 _REFRESH = 0.1  # seconds between two drawings of the line
+_CLEAR = "\r\x1b[K"  # to the start of the line, and nothing more on it
+_UNKNOWN = 1000  # columns
 _DOTS = 20  # clients, of which each still has a dot of its own in the line
+
+
+def log_beside_the_line() -> None:
+    """Have this process's warnings, say, of a withdrawal, begin a line: not behind the live line."""
+    handler = logging.StreamHandler()
+    handler.setFormatter(logging.Formatter(f"{_CLEAR if sys.stderr.isatty() else ''}%(message)s"))
+    handler.setLevel(logging.WARNING)
+    logging.getLogger().addHandler(handler)
 
 
 class Progress:
@@ -34,8 +47,10 @@ class Progress:
             self._drawn = now
             dots = "".join("●" if client in clients else "○" for client in self._roster)
             shown = f"{dots} " if len(dots) <= _DOTS else ""
-            answered = f"{shown}{len(clients)}/{len(self._roster)} answered"
-            self._write(f"\r\x1b[Kround {round_} ({round_ + 1}/{self._rounds})  {answered}{self._tail(round_, now)}")
+            head = f"round {round_} ({round_ + 1}/{self._rounds})  "
+            answered = f"{len(clients)}/{len(self._roster)} answered"
+            tail = self._tail(round_, now)
+            self._draw(f"{head}{shown}{answered}{tail}", f"{head}{answered}{tail}", f"{head}{answered}")
 
     def evaluated(self, round_: int, accuracy: float | None) -> None:
         """A round is over."""
@@ -45,7 +60,10 @@ class Progress:
 
     def say(self, text: str) -> None:
         """Say something once, on a line of its own (on a terminal, over the live line)."""
-        self._write(f"\r\x1b[K{text}" if self._live else f"{text}\n")
+        if self._live:
+            self._draw(text)
+        else:
+            self._write(f"{text}\n")
 
     def note(self, text: str) -> None:
         """Say something that is to stay."""
@@ -54,7 +72,17 @@ class Progress:
     def end(self) -> None:
         """Clear the live line."""
         if self._live:
-            self._write("\r\x1b[K")
+            self._write(_CLEAR)
+
+    def _draw(self, *lines: str) -> None:
+        """Draw the first line that fits, else as much of the last as does: what wraps could not be drawn over."""
+        columns = self._columns()
+        self._write(f"{_CLEAR}{next((line for line in lines if len(line) <= columns), lines[-1][:columns])}")
+
+    def _columns(self) -> int:
+        """How wide a line may be; a terminal that has no size takes any."""
+        size = os.get_terminal_size(self._out.fileno()).columns if self._out is not None else 0
+        return size - 1 if size else _UNKNOWN  # a letter in the last column makes some terminals wrap
 
     def _tail(self, done: int, now: float) -> str:
         accuracy = f"  accuracy {self._accuracy:.3f}" if self._accuracy is not None else ""

@@ -1,7 +1,7 @@
 """What a run leaves for people: summary.json, model.safetensors and report.html."""
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from concurrent.futures import as_completed
 from typing import Any
 
@@ -38,10 +38,12 @@ def write_results(
     settings = federation.settings
     finished = _finished(run, settings)
     run.model.write_bytes(run.parent.read(finished.model, limit=2**62))
+    tested = federation.local.test is not None
+    examples = {"test_examples": pool.call("test_examples") if tested else None}
     baselines = {}
-    if federation.local.test is not None and federation.local.baselines:
+    if tested and federation.local.baselines:
         baselines = _baselines(run, pool, settings.roster, progress)
-    summary = _summary(federation, run, finished, baselines) | dict(more or {})
+    summary = _summary(federation, run, finished, baselines) | examples | dict(more or {})
     run.summary.write_text(json.dumps(summary, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
     write_report(run)
     return summary
@@ -96,13 +98,19 @@ def _summary(
         "ratio": accuracy / mean_alone if accuracy is not None and mean_alone else None,
         "metrics": {"federated": federated, "alone": alone, "pooled": baselines.get(_POOLED)},
         "privacy": settings.privacy.model_dump(mode="json") | _accounts(federation, run),
-        "seconds": round(sum(line["seconds"].get("total", 0.0) for line in rounds), 1),
+        "seconds": _seconds(rounds),
         "settings_sha256": settings.sha256,
         "model_sha256": finished.sha256,
         "finished": {"reason": finished.reason, "round": finished.round},
         "data_split": federation.local.split,
         "seed": settings.train.seed,
     }
+
+
+def _seconds(rounds: Sequence[Mapping[str, Any]]) -> float:
+    """Return the time from the first step to the end of the last: rounds overlap, theirs do not add up to it."""
+    spans = [span for line in rounds for span in line["spans"]]
+    return round(max(span[3] for span in spans) - min(span[2] for span in spans), 1) if spans else 0.0
 
 
 def _accounts(federation: FederationFolder, run: RunFolder) -> dict[str, Any]:

@@ -3,6 +3,7 @@
 import os
 import threading
 import time
+from collections.abc import Sized
 from dataclasses import dataclass
 from multiprocessing import parent_process
 from typing import Any
@@ -26,6 +27,7 @@ from exchange.events import ObjectCreated
 from exchange.records import Metrics
 from fedbucket.local.folder import FederationFolder, RunFolder
 from fedbucket.local.notifying import NotifyingStore
+from fedbucket.local.progress import log_beside_the_line
 
 _SAVE_EVERY = 60  # seconds of training that an interrupted run may have to do again
 _PERMANENT = (ConsentRefused, PrivacyError, SettingsError, TaskError)  # trying again would give the same answer
@@ -112,6 +114,11 @@ class Worker:
         load_into(module, self._run.parent.read(key, limit=2**62))
         return evaluate(task, module, self._test(task), "cpu")
 
+    def test_examples(self) -> int | None:
+        """Return how many examples the test set has; None if it does not know that itself."""
+        dataset = self._test(self._task(self._settings.roster[0]))
+        return len(dataset) if isinstance(dataset, Sized) else None
+
     def baseline(self, clients: list[str]) -> Metrics:
         """Return, on the test set, the metrics of one model trained to convergence on the data of `clients`."""
         task = self._task(clients[0])
@@ -144,6 +151,7 @@ def begin(federation: FederationFolder, run: RunFolder) -> None:
     """Prepare this process: one thread of torch, and no life after its parent."""
     global _worker
     _worker = Worker(federation, run)
+    log_beside_the_line()
     torch.set_num_threads(1)  # the clients are the parallelism; and the order of additions is the same everywhere
     threading.Thread(target=_die_with_parent, daemon=True).start()
 

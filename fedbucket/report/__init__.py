@@ -8,7 +8,7 @@ from typing import Any
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
-from fedbucket.report import findings, wording
+from fedbucket.report import findings, gains, opening, wording
 from fedbucket.report.charts import accuracy_chart, bytes_chart, clients_chart, shared_chart
 from fedbucket.report.facts import Round, Run, mapping, numbers, read
 from fedbucket.report.pledge import pledge
@@ -62,6 +62,8 @@ def render(summary: Mapping[str, Any], rounds: Sequence[Mapping[str, Any]]) -> s
         run=run,
         words=wording,
         findings=findings,
+        gains=gains,
+        opening=opening,
         pledge=pledge(run),
         accuracy=_accuracy(run),
         shared=_shared(run),
@@ -97,7 +99,7 @@ def _shared(run: Run) -> Chart | None:
 def _clients(run: Run) -> Chart | None:
     if not run.alone or run.federated is None:
         return None
-    return clients_chart(run.alone, run.federated, findings.clients_reading(run.alone, run.federated))
+    return clients_chart(run.alone, run.federated, run.margin, gains.clients_reading(run))
 
 
 def _scores(run: Run) -> dict[str, dict[str, str]]:
@@ -107,7 +109,7 @@ def _scores(run: Run) -> dict[str, dict[str, str]]:
     models |= {f"{client}, alone": {"accuracy": accuracy} for client, accuracy in sorted(run.alone.items())}
     models |= {f"{client}, alone": values for client, values in sorted(alone.items())}
     return {
-        model: {name: _metric(name, value) for name, value in numbers(values).items()}
+        model: {name: wording.metric(name, value) for name, value in numbers(values).items()}
         for model, values in models.items()
         if numbers(values)
     }
@@ -159,16 +161,12 @@ def _line(each: Round, run: Run) -> Line:
         averaged=f"{len(each.cohort)}/{len(run.clients)}",
         missing=[(why, who) for why, who in (*missing, ("rejected", wording.some(reasons))) if who],
         accuracy=wording.percent(each.accuracy),
-        shared={name: _metric(name, value) for name, value in each.shared_mean.items()},
+        shared={name: wording.metric(name, value) for name, value in each.shared_mean.items()},
         norms=_span(list(each.norms.values())),
         change=wording.change(each.relative_change),
         moved=wording.size(sum(each.bytes.values())) if each.bytes else wording.DASH,
         seconds=wording.duration(each.seconds),
     )
-
-
-def _metric(name: str, value: float) -> str:
-    return wording.percent(value) if name == "accuracy" else wording.significant(value)
 
 
 def _span(values: Sequence[float]) -> str:
@@ -183,7 +181,7 @@ def _facts(run: Run, summary: Mapping[str, Any]) -> list[tuple[str, str, str]]:
     """What identifies the run: name, value, and what it is good for."""
     seed, settings, model = (summary.get(key) for key in ("seed", "settings_sha256", "model_sha256"))
     return [
-        ("Ended", findings.ending(run), ""),
+        ("Ended", opening.ending(run), ""),
         ("Duration", wording.duration(run.seconds), "of all rounds, from the first step to the last"),
         ("Settings, SHA-256", str(settings or wording.DASH), "what every client agreed to"),
         ("Last model, SHA-256", str(model or wording.DASH), "the same updates give the same bytes"),

@@ -59,7 +59,7 @@ def accuracy_chart(scored: Scores, void: Sequence[int], alone: float | None, poo
     for (kind, value), y in zip(ends, rows, strict=True):
         label = (tag("tspan", percent(value), class_="strong"), f" {kind}")
         parts.append(text(*label, x="100%", dx=10, y=round(y + 4, 1), class_=f"label {kind}"))
-    return Chart(canvas("Accuracy by round", said, height + 26, parts), left=48, right=120)
+    return Chart(canvas("Accuracy by round", said, height + 30, parts), left=48, right=120)
 
 
 def shared_chart(scored: Scores, void: Sequence[int], said: str) -> Chart:
@@ -78,7 +78,7 @@ def shared_chart(scored: Scores, void: Sequence[int], said: str) -> Chart:
         y=round(shares.down(known[-1], height) + 4, 1),
         class_="label federated",
     )
-    return Chart(canvas("Accuracy that clients shared, by round", said, height + 26, [*parts, end]), left=48, right=120)
+    return Chart(canvas("Accuracy that clients shared, by round", said, height + 30, [*parts, end]), left=48, right=120)
 
 
 def _void_bands(void: Sequence[int], across: Scale, height: int) -> list[Markup]:
@@ -107,14 +107,18 @@ def _curve(scored: Scores, across: Scale, shares: Scale, height: int) -> list[Ma
     return parts
 
 
-def clients_chart(alone: Mapping[str, float], federated: float, said: str) -> Chart:
-    """Each client alone as a dot, joined to the federated model's line; the least accurate first."""
+def clients_chart(alone: Mapping[str, float], federated: float, margin: float | None, said: str) -> Chart:
+    """Each client alone as a dot, joined to the federated model's line; the least accurate first.
+
+    What lies within `margin` of that line, if it is known, is tinted: differences that may be chance.
+    """
     order = sorted(alone.items(), key=lambda item: (item[1], item[0]))
     row = 24 if len(order) <= 15 else 18 if len(order) <= 40 else 7
     named = _named_rows(len(order), row)
     top, bottom = 26, 26 + row * len(order)
     scale = accuracy_range([federated, *alone.values()])
-    parts = across_axis(scale, ticks(scale.low, scale.high, 6), whole_percent(scale), bottom, top)
+    parts = [_chance_band(federated, margin, scale, top, bottom)] if margin else []
+    parts += across_axis(scale, ticks(scale.low, scale.high, 6), whole_percent(scale), bottom, top)
     parts += _beside(12, "alone", "gain", "label alone", "tick")
     for index, (name, value) in enumerate(order):
         middle = top + row * (index + 0.5)
@@ -129,6 +133,12 @@ def clients_chart(alone: Mapping[str, float], federated: float, said: str) -> Ch
     parts.append(text(*label, x=x, y=12, class_=f"label federated {anchor}"))
     svg = canvas("Each client alone, beside the federated model", said, bottom + 26, parts)
     return Chart(svg, left=gutter([brief(name) for name in alone]), right=106)
+
+
+def _chance_band(federated: float, margin: float, scale: Scale, top: float, bottom: float) -> Markup:
+    start, stop = (min(1.0, max(0.0, scale.share(federated + side))) for side in (-margin, margin))
+    box = {"x": f"{100 * start:.2f}%", "width": f"{100 * (stop - start):.2f}%", "y": top, "height": bottom - top}
+    return tag("rect", tag("title", f"within {points(margin)[1:]} points: may be chance"), class_="chance", **box)
 
 
 def _beside(y: float, left: str, right: str, left_kind: str, right_kind: str) -> list[Markup]:
@@ -170,4 +180,4 @@ def bytes_chart(moved: Sequence[tuple[int, Mapping[str, float]]], kinds: Sequenc
             x = f"{100 * across.share(at) - width / 2:.2f}%"
             box = {"x": x, "width": f"{width:.2f}%", "y": y, "height": round(base - y, 1)}
             parts.append(tag("rect", hover, class_=f"bytes-{place % 4}", **box))
-    return Chart(canvas("Bytes moved by round", said, height + 26, parts), left=64, right=4)
+    return Chart(canvas("Bytes moved by round", said, height + 30, parts), left=64, right=4)

@@ -8,6 +8,8 @@ from dataclasses import dataclass
 from statistics import fmean
 from typing import Any
 
+from fedbucket.report.chance import margin
+
 
 @dataclass(frozen=True)
 class Span:
@@ -48,6 +50,8 @@ class Run:
     """`summary.json` and all rounds. Accuracies are shares between 0 and 1, on one common test set.
 
     Attributes:
+        test_examples: how many the test set has, if that is known.
+        margin: a difference from the federated accuracy that may be chance on so many test examples.
         bucket_only: all this was read from the parent bucket, which holds no test set, baseline or private account.
     """
 
@@ -60,6 +64,8 @@ class Run:
     alone_mean: float | None
     pooled: float | None
     ratio: float | None
+    test_examples: int | None
+    margin: float | None
     metrics: Mapping[str, Any]
     privacy: Mapping[str, Any]
     seconds: float | None
@@ -70,6 +76,19 @@ class Run:
     @property
     def void_rounds(self) -> list[int]:
         return [each.number for each in self.rounds if each.void]
+
+    @property
+    def private(self) -> bool:
+        return self.privacy.get("mechanism") not in {None, "none"}
+
+    @property
+    def scores(self) -> Mapping[str, float]:
+        """The last model's metrics on the test set, by name; a task may measure no accuracy."""
+        return numbers(self.metrics.get("federated"))
+
+    def by_chance(self, difference: float) -> bool:
+        """Whether a difference from the federated accuracy may be chance; False if the test set's size is unknown."""
+        return self.margin is not None and abs(difference) <= self.margin
 
 
 def number(value: object) -> float | None:
@@ -97,6 +116,7 @@ def read(summary: Mapping[str, Any], rounds: Iterable[Mapping[str, Any]]) -> Run
     alone_mean = number(summary.get("alone_accuracy"))
     if alone_mean is None and alone:
         alone_mean = fmean(alone.values())
+    tested = number(summary.get("test_examples"))
     planned = number(summary.get("planned_rounds", summary.get("rounds")))
     return Run(
         name=str(summary.get("name") or "unnamed"),
@@ -108,6 +128,8 @@ def read(summary: Mapping[str, Any], rounds: Iterable[Mapping[str, Any]]) -> Run
         alone_mean=alone_mean,
         pooled=pooled,
         ratio=_ratio(number(summary.get("ratio")), federated, alone_mean),
+        test_examples=int(tested) if tested else None,
+        margin=margin(federated, int(tested)) if tested and federated is not None else None,
         metrics=mapping(summary.get("metrics")),
         privacy=mapping(summary.get("privacy")),
         seconds=number(summary.get("seconds")),

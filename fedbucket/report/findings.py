@@ -2,69 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from statistics import median
 
-from markupsafe import Markup
-
-from fedbucket.endings import REASONS
 from fedbucket.report.facts import Round, Run
-from fedbucket.report.wording import SPACE, count, duration, percent, points, ranges, sentence, series, size, some
-
-
-def ending(run: Run) -> str:
-    """How the run ended, in a clause."""
-    done, planned = len(run.rounds), run.planned_rounds
-    of = f"{done} of {planned} rounds" if planned and planned != done else count(done, "round")
-    if run.finished is None:
-        return f"Not finished: {of} so far" if done else "Not finished: no round has closed yet"
-    if run.finished == "rounds":
-        return f"Finished: {'its one round is' if done == 1 else f'all {done} rounds are'} done"
-    return f"Stopped after {of}: {REASONS.get(run.finished, run.finished)}"
-
-
-def headline(run: Run) -> Markup:
-    """The one sentence with the numbers that matter."""
-    who = sentence(count(len(run.clients), "client")) if run.clients else "The clients"
-    alone_in_it = len(run.clients) == 1
-    if run.federated is None:
-        what = "a model" if alone_in_it else "one model together"
-        if not run.rounds:
-            return Markup("{} will train {}. No round has closed yet.").format(who, what)
-        trained = "trained" if run.finished else "is training" if alone_in_it else "are training"
-        return Markup("{} {} {}. {}").format(who, trained, what, _unscored(run))
-    reaches = "reaches" if alone_in_it else "together reach"
-    text = Markup("{} {} {}").format(who, reaches, _figure("federated", percent(run.federated)))
-    if run.alone_mean is not None:
-        text += _against_alone(run, alone_in_it)
-    if run.pooled is not None:
-        text += Markup("; one model on all data pooled would reach {}").format(_figure("pooled", percent(run.pooled)))
-    if run.alone_mean is None and run.pooled is None:
-        text += Markup(". No baseline was trained to compare it with")
-    return text + Markup(".")
-
-
-def _unscored(run: Run) -> Markup:
-    scored = [(each.number, each.shared_mean["accuracy"]) for each in run.rounds if "accuracy" in each.shared_mean]
-    if not scored:
-        return Markup("The run had no common test set, so there is no accuracy to report.")
-    last, accuracy = scored[-1]
-    return Markup("On the clients’ own validation data model {} reaches {}; there was no common test set.").format(
-        last, _figure("federated", percent(accuracy))
-    )
-
-
-def _against_alone(run: Run, alone_in_it: bool) -> Markup:
-    who = "; trained outside the loop it reaches {}" if alone_in_it else "; alone they reach {} on average"
-    text = Markup(who).format(_figure("alone", percent(run.alone_mean)))
-    if run.ratio is None:
-        return text
-    verdict = ", so on average federation does not pay here" if run.ratio < 1 and not alone_in_it else ""
-    return text + Markup(": {}").format(_figure("ratio", f"{run.ratio:.2f}×")) + verdict
-
-
-def _figure(kind: str, text: str) -> Markup:
-    return Markup('<strong class="{}">{}</strong>').format(kind, text)
+from fedbucket.report.wording import LEVEL, SPACE, all_of, beside, count, duration, percent, ranges, series, size, some
 
 
 def accuracy_reading(run: Run) -> str:
@@ -79,23 +21,24 @@ def accuracy_reading(run: Run) -> str:
             scored, run.alone_mean, "the client" if len(run.clients) == 1 else "the average of the clients"
         )
     if run.pooled is not None:
-        text += f". It ends {_beside(end - run.pooled)} one model on all data pooled"
+        text += f". It ends {beside(end - run.pooled)} one model on all data pooled{_price(run, end - run.pooled)}"
     return text + "." + _void_note(run.void_rounds)
+
+
+def _price(run: Run, difference: float) -> str:
+    """What a difference from pooled data is made of."""
+    if abs(difference) >= LEVEL and run.by_chance(difference):
+        return ", which may be chance"
+    return " and without noise: what noise and training apart cost together" if run.private and difference < 0 else ""
 
 
 def _crossing(scored: Sequence[tuple[int, float]], level: float, whose: str) -> str:
     if scored[-1][1] <= level:
-        return f", {_beside(scored[-1][1] - level)} {whose} alone"
+        return f", {beside(scored[-1][1] - level)} {whose} alone"
     below = [index for index, (_, value) in enumerate(scored) if value <= level]
     if not below:
         return f"; it is above {whose} alone from the start"
     return f"; from round {scored[below[-1] + 1][0]} on it stays above {whose} alone"
-
-
-def _beside(difference: float) -> str:
-    if abs(difference) < 5e-4:
-        return "level with"
-    return f"{abs(100 * difference):.1f} points {'above' if difference > 0 else 'below'}"
 
 
 def _void_note(void: Sequence[int]) -> str:
@@ -104,23 +47,6 @@ def _void_note(void: Sequence[int]) -> str:
     plural = len(void) > 1
     leave = "rounds, which leave" if plural else "round, which leaves"
     return f" Shaded: void {leave} the model as it was ({'rounds' if plural else 'round'} {ranges(void)})."
-
-
-def clients_reading(alone: Mapping[str, float], federated: float) -> str:
-    """Who gains from the federation, and who does not."""
-    gains = sorted(((federated - value, name) for name, value in alone.items()), reverse=True)
-    losers = [name for gain, name in gains if gain < 0]
-    if len(gains) == 1:
-        return f"The federated model is {_beside(gains[0][0])} what {gains[0][1]} reaches alone."
-    if losers:
-        who = sentence(count(len(losers), "client does", "clients do"))
-        return f"{who} better alone: {some(losers)}. The other {len(gains) - len(losers)} of {len(gains)} gain."
-    (most, winner), (least, last) = gains[0], gains[-1]
-    return f"{_every(len(gains))} gain: {winner} the most ({points(most)} points), {last} the least ({points(least)})."
-
-
-def _every(amount: int) -> str:
-    return "Both clients" if amount == 2 else f"All {count(amount, 'client')}"
 
 
 def time_reading(run: Run) -> str:
@@ -138,9 +64,8 @@ def time_reading(run: Run) -> str:
     typical = f" A typical round takes {duration(median(timed))}." if timed else ""
     untimed = [each.number for each in run.rounds if not each.spans]
     gap = f" Not timed, because resumed after a crash: {'rounds' if len(untimed) > 1 else 'round'} {ranges(untimed)}."
-    return (
-        f"Of {duration(end)}: {', '.join(share)}; what runs side by side counts once.{typical}{gap if untimed else ''}"
-    )
+    once = "clients at the same step count once, but steps may overlap"
+    return f"Of {duration(end)}: {', '.join(share)}; {once}.{typical}{gap if untimed else ''}"
 
 
 def _part(length: float, whole: float) -> str:
@@ -160,9 +85,10 @@ def _covered(intervals: Sequence[tuple[float, float]]) -> float:
 def bytes_reading(run: Run) -> str:
     """How much moved, in all and in a typical round."""
     totals = [sum(each.bytes.values()) for each in run.rounds if each.bytes]
-    typical = median(totals)
-    each = f", {size(typical / len(run.clients))} for each client" if len(run.clients) > 1 else ""
-    return f"{size(sum(totals))} in all; {size(typical)} in a typical round{each}."
+    answers = [(each, len(each.cohort) + len(each.left_out) + len(each.rejected)) for each in run.rounds if each.bytes]
+    shares = [sum(each.bytes.values()) / amount for each, amount in answers if amount]
+    each = f", {size(median(shares))} for each client that answered" if shares and len(run.clients) > 1 else ""
+    return f"{size(sum(totals))} in all; {size(median(totals))} in a typical round{each}."
 
 
 def rounds_reading(run: Run) -> str:
@@ -171,12 +97,14 @@ def rounds_reading(run: Run) -> str:
     full = sum(1 for each in rounds if everybody and len(each.cohort) == everybody)
     parts = [count(len(run.void_rounds), "void round")] if run.void_rounds else []
     parts += [count(amount, word) for amount, word in incidents(rounds) if amount]
-    begin = (
-        f"{full} of {count(len(rounds), 'round')} averaged every client"
-        if full < len(rounds)
-        else ("Every round averaged every client")
-    )
-    return begin + (f"; {series(parts)}." if parts else ".")
+    if left_out := sum(len(each.left_out) for each in rounds):
+        parts.append(count(left_out, "update left out", "updates left out"))
+    which = f"{full or 'None'} of {count(len(rounds), 'round')}" if full < len(rounds) else "Every round"
+    begin = f"{which} averaged the update{'s' if everybody > 1 else ''} of {all_of(everybody, 'client')}"
+    averaged = {client for each in rounds for client in each.cohort}
+    never = [client for client in run.clients if client not in averaged]
+    told = begin + (f"; {series(parts)}." if parts else ".")
+    return f"{told} Never averaged: {some(never)}." if never else told
 
 
 def incidents(rounds: Sequence[Round]) -> list[tuple[int, str]]:
@@ -192,6 +120,10 @@ def no_accuracy(run: Run) -> str:
     """Why there is no curve."""
     if not run.rounds:
         return "There is no accuracy by round: no round has closed."
+    if run.scores:
+        return f"There is no accuracy by round: the task measures {series(sorted(run.scores))}, and no accuracy."
+    if run.bucket_only:
+        return "There is no accuracy by round: clients shared none, and the parent’s bucket holds no test set."
     return "There is no accuracy by round: the run had no common test set, so no model was scored."
 
 
@@ -215,15 +147,6 @@ def no_baseline(run: Run) -> str:
         if value is None
     ]
     return f"Not shown, because this run did not train it: a baseline on {series(lacking)}."
-
-
-def no_clients(run: Run) -> str:
-    """Why there is no comparison."""
-    if not run.rounds:
-        return "There is no comparison: no round has closed."
-    if run.federated is None:
-        return "There is no comparison: the run had no common test set, so neither side was scored."
-    return "There is no comparison: no client was trained alone in this run."
 
 
 def no_time(run: Run) -> str:

@@ -9,7 +9,7 @@ from typing import Any
 
 from fedbucket.report.facts import Run, mapping, number
 from fedbucket.report.findings import incidents
-from fedbucket.report.wording import count, series, short, some
+from fedbucket.report.wording import count, grouped, series, short, some
 
 MECHANISMS = {"ornstein-uhlenbeck": "Ornstein-Uhlenbeck noise", "gaussian": "Gaussian noise", "dp-sgd": "DP-SGD"}
 UNITS = {"example": "one example", "client": "one client"}
@@ -17,6 +17,7 @@ CHANGES = {
     ("example", "add-or-remove"): "Adding or removing one example (say, one patient's row) of one client",
     ("example", "replace-one"): "Replacing one example (say, one patient's row) of one client by another",
 }
+NOTHING = "0.000"  # left of a budget, to the three digits that are shown
 WEAK = 10.0  # above this, an ε is worth a warning: it lets an outcome become thousands of times as likely
 
 
@@ -96,10 +97,14 @@ def _meaning(privacy: Mapping[str, Any]) -> str:
     unit = str(privacy.get("unit"))
     who = CHANGES.get((unit, str(privacy.get("adjacency"))))
     who = who or f"Changing {'the whole data set' if unit == 'client' else 'one example'} of one client"
-    factor = f"{round(math.exp(value))} times" if value is not None and value <= WEAK else "exp(ε) times"
-    chance = f"1 in {round(1 / delta):,}".replace(",", "\N{NARROW NO-BREAK SPACE}") if delta else "0"
-    likely = f"at most {factor} as likely or unlikely, except with a probability of {chance}"
-    return f"{who} makes whatever is seen in its updates {likely}."
+    factor = _no_less(math.exp(value)) if value is not None and value <= WEAK else "exp(ε)"
+    chance = f", plus 1 in {grouped(round(1 / delta))}" if delta else ""
+    return f"{who} changes the chance of whatever is seen in its updates by a factor of at most {factor}{chance}."
+
+
+def _no_less(factor: float) -> str:
+    """A bound, rounded up: three digits below 10, else a whole number."""
+    return f"{math.ceil(100 * factor) / 100:.2f}" if factor < 10 else grouped(math.ceil(factor))
 
 
 def _warning(run: Run) -> str:
@@ -142,11 +147,16 @@ def _summary(run: Run, accounts: list[Account]) -> str:
         return "No client's account was recorded in this run."
     order = sorted(accounts, key=lambda account: float(account.spent))
     low, high = (epsilon(float(each.spent), run.privacy, float(each.delta)) for each in (order[0], order[-1]))
+    whole = [account.client for account in accounts if account.left == NOTHING]
     if low != high:
-        return f"Clients have spent from {low} to {high}."
+        rest = f" {some(whole)} {'has' if len(whole) == 1 else 'have'} nothing left." if whole else ""
+        return f"Clients have spent from {low} to {high}.{rest}"
+    who = "The client" if len(accounts) == 1 else "Each client"
+    if len(whole) == len(accounts):
+        return f"{who} has spent its whole budget: {low}."
     left = {account.left for account in accounts}
-    rest = f"; {left.pop()} is left" if len(left) == 1 and "not limited" not in left else ""
-    return f"{'The client' if len(accounts) == 1 else 'Each client'} has spent {low}{rest}."
+    rest = f"; {left.pop()} of its budget is left" if len(left) == 1 and "not limited" not in left else ""
+    return f"{who} has spent {low}{rest}."
 
 
 def outside(run: Run) -> list[tuple[str, str]]:

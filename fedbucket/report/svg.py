@@ -101,8 +101,9 @@ def spread(positions: Sequence[float], gap: float) -> list[float]:
 def round_axis(scale: Scale, height: float, first: int, last: int) -> list[Markup]:
     """Round numbers below a plot."""
     whole = [value for value in ticks(first, last, 11) if value == int(value)]
-    named = text("round", x=-12, y=height + 18, class_="tick end")
-    return [named, *(text(f"{at:.0f}", x=scale.across(at), y=height + 18, class_="tick middle") for at in whole)]
+    y = height + 22  # clear of the lowest label of the levels
+    named = text("round", x=-12, y=y, class_="tick end")
+    return [named, *(text(f"{at:.0f}", x=scale.across(at), y=y, class_="tick middle") for at in whole)]
 
 
 def across_axis(scale: Scale, at: Sequence[float], write: Write, bottom: float, top: float = 0) -> list[Markup]:

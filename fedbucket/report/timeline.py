@@ -15,6 +15,7 @@ from fedbucket.report.wording import duration
 PARENT_STEPS = ("publish", "record", "aggregate", "evaluate", "sweep")
 GRAIN = 700  # the narrowest bar, as a part of the whole: about a pixel of a laptop's page
 SHADES = (("full", 0.5), ("half", 0.2), ("faint", 0.0))  # how much of a grain must be filled
+ROOM, ROOM_ON_A_PHONE = 0.04, 0.12  # of the plot's width, for the number of a round: some 25 px on either
 GAP = 14  # px between the clients' rows and the parent's
 MINUTE, HOUR = 60, 3600
 
@@ -165,8 +166,22 @@ def _round_marks(rounds: Sequence[Round], scale: Scale) -> list[Markup]:
     """Above the plot, where some of the rounds began."""
     began = {float(each.number): min(span.start for span in each.spans) for each in rounds if each.spans}
     chosen = [at for at in ticks(min(began), max(began), 9) if at in began]
-    named = text("round", x=-10, y=-7, class_="tick end")
-    return [named, *(text(f"{at:.0f}", x=scale.across(began[at]), y=-7, class_="tick") for at in chosen)]
+    apart = _apart({at: scale.share(began[at]) for at in chosen}, ROOM)
+    everywhere = _apart({at: scale.share(began[at]) for at in apart}, ROOM_ON_A_PHONE)
+    parts = [text("round", x=-10, y=-7, class_="tick end")]
+    for at in apart:
+        crowded = "" if at in everywhere else " crowded"
+        parts.append(text(f"{at:.0f}", x=scale.across(began[at]), y=-7, class_=f"tick{crowded}"))
+    return parts
+
+
+def _apart(shares: Mapping[float, float], room: float) -> list[float]:
+    """Those marks, from the left, that keep so much room to the one before: rounds may be of very different length."""
+    kept: list[float] = []
+    for at, share in shares.items():
+        if not kept or share - shares[kept[-1]] >= room:
+            kept.append(at)
+    return kept
 
 
 def _bars(placed: Sequence[Place], scale: Scale, colours: Sequence[str], bottom: float) -> Markup:

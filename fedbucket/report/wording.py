@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from markupsafe import Markup, escape
 
 SPACE = "\N{NO-BREAK SPACE}"
+LEVEL = 5e-4  # accuracies closer than this look the same with one digit after the point
 DASH = "\N{EM DASH}"
 WORDS = ("no", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine", "ten", "eleven", "twelve")
 
@@ -17,10 +18,22 @@ def percent(share: float | None) -> str:
     return DASH if share is None else f"{100 * share:.1f}{SPACE}%"
 
 
+def metric(name: str, value: float) -> str:
+    """A metric's value: accuracy as a percentage, any other as a number."""
+    return percent(value) if name == "accuracy" else significant(value)
+
+
 def points(difference: float) -> str:
     """A difference of two accuracies, signed, in percentage points."""
     sign = "+" if difference >= 0 else "\N{MINUS SIGN}"
     return f"{sign}{abs(100 * difference):.1f}"
+
+
+def beside(difference: float) -> str:
+    """A difference of two accuracies in words: 8.9 points below."""
+    if abs(difference) < LEVEL:
+        return "level with"
+    return f"{abs(100 * difference):.1f} points {'above' if difference > 0 else 'below'}"
 
 
 def significant(value: float, digits: int = 3) -> str:
@@ -36,6 +49,11 @@ def short(value: float) -> str:
     return re.sub(r"e([-+])0+", r"e\1", f"{value:.6g}").replace("e+", "e")
 
 
+def grouped(amount: int) -> str:
+    """100000 → 100 000."""
+    return f"{amount:,}".replace(",", "\N{NARROW NO-BREAK SPACE}")
+
+
 def change(share: float | None) -> str:
     return DASH if share is None else f"{significant(100 * share, 2)}{SPACE}%"
 
@@ -43,7 +61,7 @@ def change(share: float | None) -> str:
 def size(amount: float) -> str:
     """Bytes in decimal units: 26240 → 26.2 kB."""
     amount, unit = _unit(amount)
-    return f"{short(amount) if unit == 'B' else significant(amount)}{SPACE}{unit}"
+    return f"{round(amount) if unit == 'B' else significant(amount)}{SPACE}{unit}"
 
 
 def rough_size(amount: float) -> str:
@@ -76,6 +94,13 @@ def count(amount: int, singular: str, plural: str | None = None) -> str:
     """3, "absence" → three absences."""
     word = WORDS[amount] if amount < len(WORDS) else str(amount)
     return f"{word}{SPACE}{singular if amount == 1 else plural or singular + 's'}"
+
+
+def all_of(amount: int, singular: str) -> str:
+    """1, 2, 3 → the client, both clients, all three clients."""
+    if amount < 3:
+        return f"the {singular}" if amount == 1 else f"both {singular}s"
+    return f"all {count(amount, singular)}"
 
 
 def sentence(text: str) -> str:

@@ -138,9 +138,27 @@ def unstarted() -> tuple[Json, list[Json]]:
     return make_summary(names(4), []) | {"rounds": 30, "metrics": {}, "finished": None, "seconds": None} | UNSCORED, []
 
 
+def other_metrics() -> tuple[Json, list[Json]]:
+    """A task that measures an error, and no accuracy."""
+    clients = names(3)
+    rounds = [each | {"accuracy": None, "metrics": {"rmse": 0.53}} for each in make_rounds(clients, 12)]
+    alone = {client: {"rmse": 0.7 + 0.01 * index} for index, client in enumerate(clients)}
+    metrics: Json = {"federated": {"rmse": 0.53}, "pooled": {"rmse": 0.5}, "alone": alone}
+    return make_summary(clients, rounds, **UNSCORED | {"alone": {}}, metrics=metrics, test_examples=449), rounds
+
+
+def level() -> tuple[Json, list[Json]]:
+    """Data spread evenly: what is gained may be chance."""
+    clients = names(10)
+    alone = {client: 0.9 + 0.003 * index for index, client in enumerate(clients)}
+    rounds = make_rounds(clients, 40)
+    scores = {"federated_accuracy": 0.926, "alone_accuracy": 0.912, "ratio": 0.926 / 0.912, "pooled_accuracy": 0.94}
+    return make_summary(clients, rounds, alone=alone, test_examples=449, **scores), rounds
+
+
 RUNS = {
     "plain": plain, "private": private, "unscored": unscored, "hostile": hostile,
-    "crowd": crowd, "single": single, "unstarted": unstarted,
+    "crowd": crowd, "single": single, "unstarted": unstarted, "other metrics": other_metrics, "level": level,
 }  # fmt: skip
 
 

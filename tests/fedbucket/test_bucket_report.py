@@ -77,6 +77,15 @@ def test_times_are_those_of_the_stores_clock() -> None:
     assert spans["record", "birch"] == (25, 28)
 
 
+def test_a_client_that_the_strategy_left_out_has_answered_all_the_same() -> None:
+    clients = ("alder", "birch", "cedar", "damson", "elder")
+    krum = {"name": "multi-krum", "byzantine": 1}
+    federation = Federation(federation_settings(clients, rounds=1, quorum=5, strategy=krum)).run()
+    _, (line,) = read_bucket(federation.parent_bucket, "orchard")
+    assert len(line["left_out"]) == 1
+    assert {client for step, client, _, _ in line["spans"] if step == "answer"} == set(clients)
+
+
 def test_a_copied_bucket_whose_times_say_nothing_still_makes_a_page() -> None:
     federation = Federation().run()
     for key in sorted((info.key for info in federation.parent_bucket.list("")), reverse=True):
@@ -97,6 +106,12 @@ def test_the_page_shows_what_clients_shared_and_says_what_it_is() -> None:
     rows = {row[0]: row for row in page_of(eventful()).rows}
     assert rows["round"][2:4] == ["shared accuracy", "shared auc"]
     assert rows["0"][2:4] == ["78.1\N{NO-BREAK SPACE}%", "0.500"]
+
+
+def test_the_page_of_a_bucket_without_shared_metrics_says_that_a_bucket_holds_no_test_set() -> None:
+    text = page_of(Federation().run()).text
+    assert "The parent’s bucket holds no accuracy: clients shared none, and there is no test set." in text
+    assert "the run had no common test set" not in text
 
 
 def test_the_page_of_a_private_federation_states_what_was_agreed_and_no_clients_spending() -> None:

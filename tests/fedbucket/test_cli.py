@@ -71,9 +71,12 @@ def test_a_run_leaves_what_the_readme_promises(finished: Path) -> None:
     assert summary["finished"] == {"reason": "rounds", "round": ROUNDS}
     assert summary["clients"] == ["hospital-a", "hospital-b", "hospital-c"]
     assert 0 < summary["federated_accuracy"] <= 1
+    assert f"one test set of {summary['test_examples']} examples" in (run / "report.html").read_text()
     assert [line["round"] for line in rounds_of(run)] == list(range(ROUNDS))
     assert all(line["accuracy"] is not None and line["spans"] for line in rounds_of(run))
     assert "clinic" in (run / "report.html").read_text()
+    times = [time for line in rounds_of(run) for _, _, *span in cast(list[list[float]], line["spans"]) for time in span]
+    assert summary["seconds"] == round(max(times) - min(times), 1)
     stored = run / "buckets" / "parent" / "clinic" / "public" / "models" / f"{ROUNDS:06d}.safetensors"
     assert stored.read_bytes() == model_of(run)
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import re
+from itertools import pairwise
 from typing import Any
 
 import pytest
@@ -180,7 +181,8 @@ def test_the_meaning_of_the_guarantee_fits_its_unit() -> None:
     privacy = make_privacy(names(10)) | {"unit": "client", "adjacency": "replace-one"}
     text = changed(private(), privacy=privacy).text
     assert "ε = 4 (unit: one client, replace-one; δ = 1e-5)" in text
-    assert "Changing the whole data set of one client makes whatever is seen in its updates at most 55 times" in text
+    assert "Changing the whole data set of one client changes the chance of whatever is seen" in text
+    assert "by a factor of at most 55, plus 1 in 100 000" in text
     assert "one example" not in text
 
 
@@ -240,9 +242,16 @@ def test_a_round_resumed_after_a_crash_has_no_time_and_the_page_says_why() -> No
 
 def test_bytes_are_told_by_direction_in_units_that_people_read() -> None:
     text = page(plain()).text
-    assert "2.46 MB in all; 61.5 kB in a typical round, 6.15 kB for each client." in text
+    assert "2.46 MB in all; 61.5 kB in a typical round, 6.15 kB for each client that answered." in text
     assert "Models 1.05 MB down, to the clients" in text
     assert "Updates 1.05 MB up, from the clients" in text
+
+
+def test_the_bytes_of_a_client_are_of_those_that_answered_and_whole() -> None:
+    summary, rounds = plain()
+    few = {"cohort": names(3), "withdrawn": names(10)[3:], "bytes": {"updates_up": 2000}}
+    text = page((summary, [line | few for line in rounds])).text
+    assert "2.00 kB in a typical round, 667 B for each client that answered." in text
 
 
 def test_time_that_overlaps_counts_once() -> None:
@@ -250,6 +259,16 @@ def test_time_that_overlaps_counts_once() -> None:
     rounds[0]["spans"] = [["train", "a", 0.0, 6.0], ["train", "b", 1.0, 5.0], ["aggregate", None, 8.0, 10.0]]
     text = page((summary, rounds)).text
     assert "Of 10.0 s: train 6.0 s (60 %), aggregate 2.0 s (20 %), nobody at work 2.0 s (20 %)" in text
+
+
+def test_the_numbers_of_rounds_above_the_time_line_keep_apart_when_the_first_round_is_long() -> None:
+    summary, rounds = plain()
+    for line in rounds[1:]:
+        line["spans"] = [[step, who, start + 60, end + 60] for step, who, start, end in line["spans"]]
+    source = render(summary, rounds)
+    marks = [float(x) for x in re.findall(r'x="([\d.]+)%" y="-7" class="tick"', source)]
+    assert len(marks) >= 2
+    assert min(right - left for left, right in pairwise(marks)) >= 12
 
 
 def test_a_hundred_clients_and_rounds_stay_a_page_that_a_browser_draws_at_once() -> None:
