@@ -96,8 +96,8 @@ run "the_settings_are_what_the_functions_read" {
     error_message = "Expected these settings, none of them a key."
   }
   assert {
-    condition     = azurerm_function_app_flex_consumption.this.runtime_name == "python" && azurerm_function_app_flex_consumption.this.runtime_version == "3.12" && azurerm_service_plan.this.sku_name == "FC1"
-    error_message = "Expected Python 3.12 on Flex Consumption."
+    condition     = azurerm_function_app_flex_consumption.this.runtime_name == "python" && azurerm_function_app_flex_consumption.this.runtime_version == "3.13" && azurerm_service_plan.this.sku_name == "FC1"
+    error_message = "Expected Python 3.13 on Flex Consumption."
   }
   assert {
     condition     = azurerm_function_app_flex_consumption.this.instance_memory_in_mb == 2048 && azurerm_function_app_flex_consumption.this.maximum_instance_count == 40
