@@ -110,15 +110,16 @@ resource "terraform_data" "by_identity" {
 # The provider's own zip_deploy_file logs in with a publishing password, which is turned off above. The Azure CLI
 # publishes by the token of whoever applies; a package with another hash is published again.
 resource "terraform_data" "published" {
-  triggers_replace = [filesha256(var.package), azurerm_function_app_flex_consumption.this.id]
+  triggers_replace = [filesha256(var.package), azurerm_function_app_flex_consumption.this.id, var.remote_build]
 
   provisioner "local-exec" {
-    command = "az functionapp deployment source config-zip --subscription \"$SUBSCRIPTION\" --resource-group \"$GROUP\" --name \"$NAME\" --src \"$PACKAGE\" --build-remote true --timeout 900"
+    command = "az functionapp deployment source config-zip --subscription \"$SUBSCRIPTION\" --resource-group \"$GROUP\" --name \"$NAME\" --src \"$PACKAGE\" --build-remote \"$BUILD\" --timeout 900"
     environment = {
       SUBSCRIPTION = data.azurerm_client_config.this.subscription_id
       GROUP        = var.resource_group_name
       NAME         = azurerm_function_app_flex_consumption.this.name
       PACKAGE      = abspath(var.package)
+      BUILD        = var.remote_build
     }
   }
 

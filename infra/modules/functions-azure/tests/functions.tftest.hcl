@@ -124,6 +124,17 @@ run "another_package_is_published_again" {
   }
 }
 
+run "a_package_that_brings_its_libraries_is_published_as_it_is" {
+  command = plan
+  variables {
+    remote_build = false
+  }
+  assert {
+    condition     = !terraform_data.published.triggers_replace[2] && !output.remote_build
+    error_message = "Expected no build."
+  }
+}
+
 run "new_blobs_that_pass_the_filters_go_into_the_queue" {
   command = plan
   assert {
