@@ -40,6 +40,7 @@ class Parent:
         workers: threads of the mean.
         known: the receipts that were read, by key and version: each new one has all of its round looked at, and what
             one version says never changes.
+        digests: of the models that were read, likewise: each firing of the timer compares the open round's tickets.
     """
 
     store: Store
@@ -47,6 +48,7 @@ class Parent:
     time_limit: float
     workers: int = 1
     known: dict[tuple[str, str], Receipt] = field(default_factory=dict)
+    digests: dict[tuple[str, str], str] = field(default_factory=dict)
 
 
 def handle(parent: Parent, event: ObjectCreated) -> None:
@@ -84,7 +86,7 @@ def publish(parent: Parent, federation: str, round_: int) -> None:
         _finish(parent, settings, model, round_)
         return
     inboxes = [(entry.id, entry.inbox) for entry in settings.client if entry.inbox is not None]
-    model_sha256 = digest(model) if inboxes else ""
+    model_sha256 = _digest(parent, model) if inboxes else ""
     before = read_summary(parent.store, federation, round_ - 1)
     failures = []
     for client, inbox in inboxes:
@@ -197,6 +199,12 @@ def _ticket(
         settings_sha256=settings.sha256,
         last=_outcome(before, client),
     )
+
+
+def _digest(parent: Parent, model: WeightFile) -> str:
+    if (found := parent.digests.get((model.key, model.version))) is None:
+        found = parent.digests[model.key, model.version] = digest(model)
+    return found
 
 
 def _outcome(summary: Summary | None, client: str) -> str | None:

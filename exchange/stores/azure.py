@@ -12,6 +12,7 @@ import uuid
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from email.utils import formatdate
+from functools import cache
 from typing import Any
 
 from azure.core import MatchConditions
@@ -39,10 +40,10 @@ from exchange.stores.patience import CONNECT, READ, Fault, date_of
 
 _ONLY_NEW: dict[str, Any] = {"match_condition": MatchConditions.IfMissing}
 _SCOPE = "https://storage.azure.com/.default"
+_TIMEOUTS: dict[str, Any] = {"connection_timeout": CONNECT, "read_timeout": READ}
 _CLIENT: dict[str, Any] = {
+    **_TIMEOUTS,
     "retry_total": 0,
-    "connection_timeout": CONNECT,
-    "read_timeout": READ,
     "max_single_put_size": 5000 * 2**20,  # what it is given is one Put Blob: never blocks that it names by index
 }
 
@@ -171,18 +172,23 @@ def _connect(account: str, credential: TokenCredential | None) -> BlobServiceCli
     settings = dict(part.partition("=")[::2] for part in text.split(";"))
     if settings.get("AccountName") != account:
         url = f"https://{account}.blob.core.windows.net"
-        return BlobServiceClient(url, credential or DefaultAzureCredential(), **_CLIENT)
+        return BlobServiceClient(url, credential or _own(), **_CLIENT)
     if not credential and not {"AccountKey", "SharedAccessSignature"} & set(settings):
-        credential = DefaultAzureCredential()
+        credential = _own()
     return BlobServiceClient.from_connection_string(text, credential, **_CLIENT)
+
+
+@cache
+def _own() -> DefaultAzureCredential:
+    """Return this process's own identity, one for all buckets: it keeps the token that each would else ask for."""
+    return DefaultAzureCredential(**_TIMEOUTS)
 
 
 def _reader(credential: Any) -> Pipeline[HttpRequest, Any]:
     """Return what sends a request authorised as the SDK does: a signature in the URL needs no more than that."""
     if hasattr(credential, "get_token"):
         credential = BearerTokenCredentialPolicy(credential, _SCOPE)
-    timeouts = {name: _CLIENT[name] for name in ("connection_timeout", "read_timeout")}
-    return Pipeline(RequestsTransport(**timeouts), [credential] if credential else [])
+    return Pipeline(RequestsTransport(**_TIMEOUTS), [credential] if credential else [])
 
 
 def _entry(found: Any, now: float, mark: str = "") -> Entry:

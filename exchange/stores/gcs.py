@@ -9,6 +9,7 @@ import re
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import cache
 from typing import Any
 
 from google.api_core.exceptions import GoogleAPIError
@@ -159,15 +160,24 @@ class _Session:
 
 def connect(identity: AzureInGoogle | None = None) -> Any:
     """Return the SDK's client, as this identity or else by Application Default Credentials."""
-    credential = None
-    if identity is not None:
-        from exchange.stores import azure_in_google  # imported here: without an identity Azure's package is not needed
-
-        credential = azure_in_google.credential(identity.provider, identity.resource)
-    client = storage.Client(project=None, credentials=credential)  # no call needs a project
+    client = storage.Client(project=None, credentials=_credential(identity))  # no call needs a project
     # Else it asks for the bucket's own metadata, in a thread: for traces, by a right that no function has.
     client._bucket_metadata_cache = None
     return client
+
+
+def _credential(identity: AzureInGoogle | None) -> Any:
+    if identity is None:
+        return _own()
+    from exchange.stores import azure_in_google  # imported here: without an identity Azure's package is not needed
+
+    return azure_in_google.credential(identity.provider, identity.resource)
+
+
+@cache
+def _own() -> Any:
+    """Return this process's own identity, one for all buckets: else each asks who it is, and for a token of its own."""
+    return storage.Client(project=None)._credentials
 
 
 def _generation(blob: Any) -> str:

@@ -17,8 +17,10 @@ TRANSIENT = {0, 408, 429, 500, 502, 503, 504}
 _T = TypeVar("_T")
 
 # What these say at DEBUG holds tokens, signatures and signed URLs; at INFO some tell of every request.
-for _each in ("azure.core", "azure.identity", "azure.storage", "boto3", "botocore", "google", "msal", "urllib3"):
+for _each in ("azure.core", "azure.storage", "boto3", "botocore", "google", "msal", "urllib3"):
     logging.getLogger(_each).setLevel(logging.WARNING)
+# It warns of every way to log in that came to nothing, in a dozen lines, before the error that `failure` says in one.
+logging.getLogger("azure.identity").setLevel(logging.ERROR)
 
 
 @dataclass(frozen=True)

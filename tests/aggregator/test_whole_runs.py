@@ -10,12 +10,13 @@ from random import Random
 
 import pytest
 
-from aggregator.rounds import aggregate, handle, record, start
+from aggregator.rounds import aggregate, handle, record, start, sweep
 from client import rounds as client_rounds
 from exchange import keys
 from exchange.documents import sha256
 from exchange.errors import DifferentContent, InvalidDocument, StoreUnavailable
 from exchange.events import ObjectCreated
+from exchange.public import open_model
 from exchange.stores import exists, put
 from tests.support.arithmetic import FIRST, drift, file_of, model_file, reference, trained, update_file
 from tests.support.buckets import contents
@@ -324,6 +325,28 @@ def test_an_instance_reads_each_receipt_once_however_many_events_have_it_look():
             handle(instance, event)
     assert {reads[f"read {keys.Receipt('orchard', 0, client)}"] for client in CLIENTS} == {1}
     assert federation.finished
+
+
+def test_a_timer_reads_the_weights_of_the_open_round_once_an_instance():
+    """It fires every few minutes, and compares each ticket with the model's digest."""
+    federation = Federation().start()
+    calls: list[str] = []
+
+    def note(call: str) -> int:
+        calls.append(call)
+        return 0
+
+    def firing() -> int:
+        calls.clear()
+        sweep(instance, "timer")
+        return calls.count(f"read_into {keys.Model('orchard', 0)}")
+
+    instance = replace(federation.parent, store=WatchedStore(federation.parent_bucket, note, lambda _: None))
+    first, then = firing(), firing()
+    calls.clear()
+    for _ in range(2):  # once for the tickets, once for what follows
+        open_model(instance.store, "orchard", 0)
+    assert then == calls.count(f"read_into {keys.Model('orchard', 0)}") < first
 
 
 def test_a_receipt_that_was_replaced_is_read_anew():

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from fedbucket.cli import main as fedbucket
-from tests.infra.terraform import EXAMPLES, INFRA, blocks
+from tests.infra.terraform import EXAMPLES, INFRA, blocks, text_of
 
 DEPLOY = (INFRA.parent / "docs" / "deploy.md").read_text(encoding="utf-8")
 LINES = [
@@ -49,6 +49,11 @@ def test_every_variable_and_output_is_there(example: Path):
     outputs = [name for line in typed for name in re.findall(r"terraform output -\w+ (\w+)", line)]
     assert outputs
     assert set(outputs) <= blocks(example, "output").keys()
+
+
+def test_the_libraries_are_for_the_python_that_azure_runs():
+    app = blocks(INFRA / "modules" / "functions-azure", "resource")["azurerm_function_app_flex_consumption.this"]
+    assert f"--python-version {text_of(app['runtime_version'])} " in " ".join(LINES)
 
 
 def typed_in(example: Path) -> list[str]:

@@ -2,6 +2,7 @@
 
 import re
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -96,6 +97,21 @@ def test_there_are_no_keys_anywhere():
     for path in SOURCES:
         text = path.read_text(encoding="utf-8").replace(allowed, "")
         assert not KEYS.search(text), f"{named(path)}: {KEYS.search(text)}"
+
+
+def test_what_azures_host_must_not_find_is_taken_away_whenever_the_provider_has_written_it():
+    """A plan cannot show it: the provider writes both settings behind it, and reads neither back."""
+    resources = blocks(INFRA / "modules" / "functions-azure", "resource")
+    app, taken = "azurerm_function_app_flex_consumption.this", resources["terraform_data.by_identity"]
+    assert app in str(taken["lifecycle"][0]["replace_triggered_by"])
+    (command,) = (each["local-exec"]["command"] for each in map(without_quotes, taken["provisioner"]))
+    assert "appsettings delete" in command
+    assert "--setting-names AzureWebJobsStorage DEPLOYMENT_STORAGE_CONNECTION_STRING " in command
+    assert "terraform_data.by_identity" in str(resources["terraform_data.published"]["depends_on"])
+
+
+def without_quotes(block: dict[str, Any]) -> dict[str, Any]:
+    return {name.strip('"'): value for name, value in block.items()}
 
 
 def test_all_folders_ask_for_the_same_versions():

@@ -64,6 +64,9 @@ class Metadata:
         if asked.path == "/computeMetadata/v1/instance/service-accounts/default/":
             account = {"email": "function@project.iam.gserviceaccount.com", "aliases": ["default"], "scopes": []}
             return _json(200, account, headers[:1])
+        if asked.path == "/computeMetadata/v1/instance/service-accounts/default/token":
+            token = self.google.sign("https://storage.googleapis.com", self.account)
+            return _json(200, {"token_type": "Bearer", "expires_in": LIFETIME, "access_token": token}, headers[:1])
         return Answer(200 if asked.path == "/" else 404, b"", headers)
 
 

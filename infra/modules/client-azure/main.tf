@@ -82,6 +82,7 @@ module "functions" {
   resource_group_name = var.resource_group_name
   location            = var.location
   package             = var.package
+  remote_build        = false # torch takes longer than Azure gives it
   identity = {
     id           = azurerm_user_assigned_identity.this.id
     client_id    = azurerm_user_assigned_identity.this.client_id
@@ -96,15 +97,11 @@ module "functions" {
   alerts             = { for name, each in local.alerts : name => merge(each, { pattern = module.contract.log_patterns[name] }) }
   alert_emails       = var.alert_emails
   tags               = var.tags
-  settings = merge(
-    {
-      FEDBUCKET_CLIENT = join("\n", concat(
-        ["state = ${jsonencode(module.storage.urls["state"])}", "time_limit = \"${var.time_limit_seconds}s\""],
-        var.inbox ? ["inbox = ${jsonencode(module.storage.urls["inbox"])}"] : [],
-        [var.client_toml, module.contract.identities_toml],
-      ))
-    },
-    # For the build. Of equal versions pip takes the one without CUDA.
-    var.torch_index == null ? {} : { PIP_EXTRA_INDEX_URL = var.torch_index },
-  )
+  settings = {
+    FEDBUCKET_CLIENT = join("\n", concat(
+      ["state = ${jsonencode(module.storage.urls["state"])}", "time_limit = \"${var.time_limit_seconds}s\""],
+      var.inbox ? ["inbox = ${jsonencode(module.storage.urls["inbox"])}"] : [],
+      [var.client_toml, module.contract.identities_toml],
+    ))
+  }
 }

@@ -18,14 +18,8 @@ variable "location" {
 }
 
 variable "package" {
-  description = "Path of `azure-client.zip`, as `fedbucket package azure` wrote it, with the organisation's task in it."
+  description = "Path of `azure-client.zip`, as `fedbucket package azure` wrote it, with the organisation's task in it, and with the libraries added that its `requirements.txt` names."
   type        = string
-}
-
-variable "torch_index" {
-  description = "Index of PyTorch's builds for CPUs, for the functions' build: PyPI's torch for Linux brings CUDA, some GB."
-  type        = string
-  default     = null
 }
 
 variable "client_toml" {

@@ -44,7 +44,7 @@ resource "azurerm_function_app_flex_consumption" "this" {
   tags                = var.tags
 
   runtime_name           = "python"
-  runtime_version        = "3.12"
+  runtime_version        = "3.13" # from which on what the functions import is kept apart from what the host's worker does
   instance_memory_in_mb  = var.memory_mb
   maximum_instance_count = var.max_instances
 
@@ -71,7 +71,7 @@ resource "azurerm_function_app_flex_consumption" "this" {
   app_settings = merge(var.settings, {
     AZURE_CLIENT_ID                             = var.identity.client_id # which of its identities the SDK takes
     AzureFunctionsJobHost__functionTimeout      = format("%02d:%02d:%02d", floor(var.time_limit_seconds / 3600), floor(var.time_limit_seconds / 60) % 60, var.time_limit_seconds % 60)
-    AzureWebJobsStorage                         = "" # or else the provider makes a connection string without a key
+    AzureWebJobsStorage                         = "" # or else the provider makes a connection string without a key; see below
     AzureWebJobsStorage__accountName            = local.host
     AzureWebJobsStorage__credential             = "managedidentity"
     AzureWebJobsStorage__clientId               = var.identity.client_id
@@ -87,18 +87,41 @@ resource "azurerm_function_app_flex_consumption" "this" {
   depends_on = [module.host, azurerm_role_assignment.this, azurerm_role_assignment.take]
 }
 
+# Beside AzureWebJobsStorage__… there must be no AzureWebJobsStorage, not even an empty one: the host may take it for its
+# connection string, and not start. The provider writes it at every apply, and at every change of the app also
+# DEPLOYMENT_STORAGE_CONNECTION_STRING, without a key.
+resource "terraform_data" "by_identity" {
+  triggers_replace = [azurerm_function_app_flex_consumption.this.id]
+
+  provisioner "local-exec" {
+    command = "az functionapp config appsettings delete --subscription \"$SUBSCRIPTION\" --resource-group \"$GROUP\" --name \"$NAME\" --setting-names AzureWebJobsStorage DEPLOYMENT_STORAGE_CONNECTION_STRING --output none"
+    environment = {
+      SUBSCRIPTION = data.azurerm_client_config.this.subscription_id
+      GROUP        = var.resource_group_name
+      NAME         = azurerm_function_app_flex_consumption.this.name
+    }
+  }
+
+  lifecycle {
+    replace_triggered_by = [azurerm_function_app_flex_consumption.this]
+  }
+}
+
 # The provider's own zip_deploy_file logs in with a publishing password, which is turned off above. The Azure CLI
 # publishes by the token of whoever applies; a package with another hash is published again.
 resource "terraform_data" "published" {
-  triggers_replace = [filesha256(var.package), azurerm_function_app_flex_consumption.this.id]
+  triggers_replace = [filesha256(var.package), azurerm_function_app_flex_consumption.this.id, var.remote_build]
 
   provisioner "local-exec" {
-    command = "az functionapp deployment source config-zip --subscription \"$SUBSCRIPTION\" --resource-group \"$GROUP\" --name \"$NAME\" --src \"$PACKAGE\" --build-remote true --timeout 900"
+    command = "az functionapp deployment source config-zip --subscription \"$SUBSCRIPTION\" --resource-group \"$GROUP\" --name \"$NAME\" --src \"$PACKAGE\" --build-remote \"$BUILD\" --timeout 900"
     environment = {
       SUBSCRIPTION = data.azurerm_client_config.this.subscription_id
       GROUP        = var.resource_group_name
       NAME         = azurerm_function_app_flex_consumption.this.name
       PACKAGE      = abspath(var.package)
+      BUILD        = var.remote_build
     }
   }
+
+  depends_on = [terraform_data.by_identity]
 }

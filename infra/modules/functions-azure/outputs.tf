@@ -18,6 +18,11 @@ output "watched" {
   value       = var.watch
 }
 
+output "remote_build" {
+  description = "Whether Azure installs what the package's `requirements.txt` names."
+  value       = var.remote_build
+}
+
 output "alerts" {
   description = "Regular expressions of what is alerted on, by name."
   value       = { for name, each in var.alerts : name => each.pattern }

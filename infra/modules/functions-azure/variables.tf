@@ -26,6 +26,12 @@ variable "package" {
   }
 }
 
+variable "remote_build" {
+  description = "Whether Azure installs what the package's `requirements.txt` names, for which it has a minute; false for a package that brings that along, in `.python_packages`."
+  type        = bool
+  default     = true
+}
+
 variable "settings" {
   description = "App settings of the functions, beside those that are set here."
   type        = map(string)

@@ -11,6 +11,7 @@ import time
 import traceback
 from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -22,11 +23,11 @@ from google.auth import _helpers
 
 from exchange.errors import StoreError
 from exchange.spec import AzureInGoogle, GoogleInAzure, Identity
-from exchange.stores import Store, _fitting, azure_in_google, google_in_azure, open_store, patience
+from exchange.stores import Store, _fitting, azure, azure_in_google, gcs, google_in_azure, open_store, patience
 from tests.exchange.stores.behind import behind
 from tests.support.clouds import LIFETIME, AppService, EntraId, GoogleSts, Issuer, Metadata, boundary, door
 from tests.support.emulators import environment, running
-from tests.support.internet import Asked, Site, internet
+from tests.support.internet import Answer, Asked, Site, internet
 
 REAL = (
     "STORAGE_EMULATOR_HOST",
@@ -37,7 +38,7 @@ REAL = (
     "IDENTITY_HEADER",
 )  # what might lead elsewhere than a function in the cloud goes
 
-
+AZURE, GOOGLE = "https://storage.azure.com", "https://storage.googleapis.com"  # the audiences
 NOW = time.time
 
 
@@ -95,7 +96,23 @@ def google_to_azure(url: str) -> tuple[Way, Mapping[str, Site], Mapping[str, str
     google = Issuer("https://accounts.google.com")
     metadata = Metadata(google)
     entra = EntraId(google, metadata.account)
-    account, service = emulated_account()
+    host, entrance = azure_door(entra.azure)
+    sites = {
+        "metadata.google.internal": metadata,
+        "169.254.169.254": metadata,
+        "login.microsoftonline.com": entra,
+        host: entrance,
+    }
+    identity = GoogleInAzure(
+        trust="gcp-to-azure", bucket=url.rpartition("/")[0], tenant=entra.tenant, client=entra.client
+    )
+    return Way(url, identity, google, entra.azure, entra, metadata, AZURE, entrance), sites, {}
+
+
+def azure_door(trusted: Issuer) -> tuple[str, Site]:
+    """The emulated account under its real name, for who shows a good token."""
+    service = BlobServiceClient.from_connection_string(environment("azure")["AZURE_STORAGE_CONNECTION_STRING"])
+    account = str(service.account_name)
     sas = generate_account_sas(
         account,
         str(service.credential.account_key),
@@ -104,32 +121,13 @@ def google_to_azure(url: str) -> tuple[Way, Mapping[str, Site], Mapping[str, str
         datetime.now(UTC) + timedelta(days=1),
     )
     upstream = service.url.removesuffix("/").removesuffix(f"/{account}")
-    audience = "https://storage.azure.com"
-    entrance = door(upstream, f"/{account}", entra.azure, audience, sas)
-    sites = {
-        "metadata.google.internal": metadata,
-        "169.254.169.254": metadata,
-        "login.microsoftonline.com": entra,
-        f"{account}.blob.core.windows.net": door(
-            upstream, f"/{account}", entra.azure, "https://storage.azure.com", sas
-        ),
-    }
-    identity = GoogleInAzure(
-        trust="gcp-to-azure", bucket=url.rpartition("/")[0], tenant=entra.tenant, client=entra.client
-    )
-    return Way(url, identity, google, entra.azure, entra, metadata, audience, entrance), sites, {}
-
-
-def emulated_account() -> tuple[str, BlobServiceClient]:
-    service = BlobServiceClient.from_connection_string(environment("azure")["AZURE_STORAGE_CONNECTION_STRING"])
-    return str(service.account_name), service
+    return f"{account}.blob.core.windows.net", door(upstream, f"/{account}", trusted, AZURE, sas)
 
 
 def azure_to_google(url: str) -> tuple[Way, Mapping[str, Site], Mapping[str, str]]:
     azure = Issuer("https://sts.windows.net/11111111/")
     platform, sts = AppService(azure), GoogleSts(azure)
-    audience = "https://storage.googleapis.com"
-    entrance = door(environment("gcs")["STORAGE_EMULATOR_HOST"], "", sts.google, audience)
+    entrance = door(environment("gcs")["STORAGE_EMULATOR_HOST"], "", sts.google, GOOGLE)
     sites = {
         "169.254.129.5": platform,
         "sts.googleapis.com": sts,
@@ -137,7 +135,7 @@ def azure_to_google(url: str) -> tuple[Way, Mapping[str, Site], Mapping[str, str
         "storage.googleapis.com": entrance,
     }
     identity = AzureInGoogle(trust="azure-to-gcp", bucket=url, provider=sts.provider, resource=sts.audience)
-    return Way(url, identity, azure, sts.google, sts, platform, audience, entrance), sites, platform.environment
+    return Way(url, identity, azure, sts.google, sts, platform, GOOGLE, entrance), sites, platform.environment
 
 
 def test_a_function_in_one_cloud_creates_lists_and_reads_in_the_other(way: Way) -> None:
@@ -175,6 +173,91 @@ def test_of_several_managed_identities_the_environment_names_one(way: Way, monke
     monkeypatch.setenv("AZURE_CLIENT_ID", "chosen-client")
     way.service.subject = "user-assigned"
     assert way.open().create("a", b"data")
+
+
+# A function and a bucket in one cloud
+
+
+@dataclass
+class Home:
+    """A function's own cloud; it is silent for `stall` seconds the next time that the function asks for a token.
+
+    Attributes:
+        asked: what the function wanted to know of itself, or of its rights.
+    """
+
+    url: str
+    tokens: Issuer
+    asked: list[str]
+    stall: float = 0.0
+
+    def site(self, real: Site) -> Site:
+        def site(asked: Asked) -> Answer:
+            self.asked.append(asked.target)
+            pause, self.stall = self.stall, 0.0
+            time.sleep(pause)
+            return real(asked)
+
+        return site
+
+
+@pytest.fixture(params=["azure", "gcs"])
+def home(request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Home]:
+    with running(request.param) as url:
+        behind(url).make()
+        made = Home(url, Issuer("https://the.cloud"), [])
+        sites, own = {"azure": azure_home, "gcs": google_home}[request.param](made)
+        with internet(sites, tmp_path) as found, forgotten(azure._own, gcs._own):
+            for name in REAL:
+                monkeypatch.delenv(name, raising=False)
+            for name, value in {**found, **own}.items():
+                monkeypatch.setenv(name, value)
+            yield made
+
+
+@contextmanager
+def forgotten(*caches: Any) -> Iterator[None]:
+    """Have this process find anew who it is, and again afterwards."""
+    for each in caches:
+        each.cache_clear()
+    yield
+    for each in caches:
+        each.cache_clear()
+
+
+def azure_home(home: Home) -> tuple[Mapping[str, Site], Mapping[str, str]]:
+    platform = AppService(home.tokens)
+    host, entrance = azure_door(home.tokens)
+    return {"169.254.129.5": home.site(platform), host: entrance}, platform.environment
+
+
+def google_home(home: Home) -> tuple[Mapping[str, Site], Mapping[str, str]]:
+    metadata = home.site(Metadata(home.tokens))
+    sites = {
+        "metadata.google.internal": metadata,
+        "169.254.169.254": metadata,
+        "iamcredentials.googleapis.com": home.site(boundary),
+        "storage.googleapis.com": door(environment("gcs")["STORAGE_EMULATOR_HOST"], "", home.tokens, GOOGLE),
+    }
+    return sites, {}
+
+
+def test_all_stores_of_a_function_share_its_own_identity(home: Home) -> None:
+    """A parent has as many stores as there are inboxes: each would ask who it is, and for a token of its own."""
+    for each in range(3):
+        assert open_store(home.url).create(f"a/{each}", b"data")
+    assert len(home.tokens.issued) == 1
+    assert len(set(home.asked)) == len(home.asked)
+
+
+@pytest.mark.parametrize("home", ["azure"], indirect=True)
+def test_a_token_service_that_says_nothing_is_asked_again(home: Home, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Azure's library would wait five minutes for it: half of what a call of the parent may last."""
+    monkeypatch.setitem(azure._TIMEOUTS, "read_timeout", 0.2)
+    home.stall = 2.0
+    began = time.monotonic()
+    assert open_store(home.url).create("a", b"data")
+    assert time.monotonic() - began < 1.9
 
 
 # Refusals

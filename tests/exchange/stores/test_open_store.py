@@ -24,11 +24,11 @@ def test_who_has_no_credentials_is_told_how_to_get_some(url: str, login: str, tm
     # In a process of its own: what an SDK has found once, it keeps. No machine's own identity is asked for.
     nothing = {"HOME": str(tmp_path), "PATH": str(tmp_path), "AZURE_TOKEN_CREDENTIALS": "dev"}
     nowhere = {"NO_GCE_CHECK": "true", "AWS_EC2_METADATA_DISABLED": "true"}
-    read = f"from exchange.stores import open_store; open_store({url!r}).read('key')"
-    done = subprocess.run([sys.executable, "-c", read], env=nothing | nowhere, capture_output=True, text=True)
-    said = done.stderr.splitlines()[-1]
-    assert "StoreError" in said
-    assert f"{url}: found no credentials: run `{login}" in said
+    status = [sys.executable, "-m", "fedbucket", "status", url, "--federation", "readmission"]
+    done = subprocess.run(status, env=nothing | nowhere, capture_output=True, text=True)
+    assert done.returncode == 1
+    assert f"{url}: found no credentials: run `{login}" in done.stderr
+    assert len(done.stderr.splitlines()) == 1
 
 
 def test_a_bucket_in_memory_is_the_same_for_the_same_url() -> None:

@@ -46,15 +46,9 @@ variable "location" {
 }
 
 variable "package" {
-  description = "What `fedbucket package azure --out dist/` wrote."
+  description = "What `fedbucket package azure --out dist/` wrote, with the libraries added."
   type        = string
   default     = "../../../../dist/azure-client.zip"
-}
-
-variable "torch_index" {
-  description = "Index of PyTorch's builds for CPUs, without CUDA."
-  type        = string
-  default     = null
 }
 
 variable "cards" {
@@ -86,7 +80,6 @@ module "client" {
   resource_group_name = azurerm_resource_group.this.name
   location            = azurerm_resource_group.this.location
   package             = var.package
-  torch_index         = var.torch_index
   client_toml         = file("client.toml")
   data_container_id   = var.data_container_id
   alert_emails        = var.alert_emails

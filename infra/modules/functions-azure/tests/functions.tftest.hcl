@@ -96,8 +96,8 @@ run "the_settings_are_what_the_functions_read" {
     error_message = "Expected these settings, none of them a key."
   }
   assert {
-    condition     = azurerm_function_app_flex_consumption.this.runtime_name == "python" && azurerm_function_app_flex_consumption.this.runtime_version == "3.12" && azurerm_service_plan.this.sku_name == "FC1"
-    error_message = "Expected Python 3.12 on Flex Consumption."
+    condition     = azurerm_function_app_flex_consumption.this.runtime_name == "python" && azurerm_function_app_flex_consumption.this.runtime_version == "3.13" && azurerm_service_plan.this.sku_name == "FC1"
+    error_message = "Expected Python 3.13 on Flex Consumption."
   }
   assert {
     condition     = azurerm_function_app_flex_consumption.this.instance_memory_in_mb == 2048 && azurerm_function_app_flex_consumption.this.maximum_instance_count == 40
@@ -121,6 +121,17 @@ run "another_package_is_published_again" {
   assert {
     condition     = terraform_data.published.triggers_replace[0] == filesha256("main.tf")
     error_message = "Expected the package's hash to decide."
+  }
+}
+
+run "a_package_that_brings_its_libraries_is_published_as_it_is" {
+  command = plan
+  variables {
+    remote_build = false
+  }
+  assert {
+    condition     = !terraform_data.published.triggers_replace[2] && !output.remote_build
+    error_message = "Expected no build."
   }
 }
 
