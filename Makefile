@@ -9,13 +9,16 @@ AZURITE := .cache/azurite/node_modules/azurite
 AZURITE_VERSION := 3.35.0
 INSTALL = $(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt
 
-.PHONY: demo emulate test test-all fuzz soak conformance azurite lint breast-cancer cnn clean help
+.PHONY: demo emulate test test-all fuzz soak conformance azurite lint breast-cancer loans cnn clean help
 
 demo: $(VENV)/examples  ## handwritten digits, ten clients, 40 rounds
 	$(BIN)/python -m examples.digits
 
 breast-cancer: $(VENV)/examples  ## five hospitals of different size and case mix
 	$(BIN)/python -m examples.breast_cancer
+
+loans: $(VENV)/examples  ## four lenders, each with one kind of loan
+	$(BIN)/python -m examples.loans
 
 cnn: $(VENV)/examples  ## a small convolutional network, several local epochs
 	$(BIN)/python -m examples.cnn

@@ -26,6 +26,10 @@ RUNS = {
     "digits, each class unevenly, no noise": ["digits", "--split", "dirichlet", "--no-privacy"],
     "breast cancer": ["breast_cancer"],
     "breast cancer, no noise": ["breast_cancer", "--no-privacy"],
+    "loans": ["loans"],
+    "loans, no noise": ["loans", "--no-privacy"],
+    "loans, evenly": ["loans", "--split", "even"],
+    "loans, evenly, no noise": ["loans", "--split", "even", "--no-privacy"],
     "CNN": ["cnn"],
     "CNN, no noise": ["cnn", "--no-privacy"],
 }
@@ -58,9 +62,15 @@ def _row(name: str, command: list[str], seeds: int) -> dict[str, Any]:
     row |= {figure: round(mean(summary[figure] for summary in summaries), 4) for figure in FIGURES}
     row["by_seed"] = [summary["federated_accuracy"] for summary in summaries]
     if "auc" in summaries[0]["metrics"]["federated"]:
-        row["federated_auc"] = round(mean(summary["metrics"]["federated"]["auc"] for summary in summaries), 4)
+        row |= {f"{who}_auc": round(mean(_aucs(summaries, who)), 4) for who in ("federated", "alone", "pooled")}
     click.echo(f"{name}: {row['federated_accuracy']:.3f}, ratio {row['ratio']:.2f}", err=True)
     return row
+
+
+def _aucs(summaries: list[dict[str, Any]], who: str) -> list[float]:
+    """Return the AUC of one model a seed; of all clients' models, for "alone"."""
+    found = [summary["metrics"][who] for summary in summaries]
+    return [each["auc"] for metrics in found for each in (metrics.values() if who == "alone" else [metrics])]
 
 
 def _run(command: list[str], seed: int) -> dict[str, Any]:

@@ -69,23 +69,35 @@ class Dealt:
     def task(self) -> Task:
         return load_task(self.example.path / "task.py")
 
-    def settings(self, epsilon: float | None) -> FederationSettings:
-        """Return the example's own settings for ε, in its own unit and at its own δ; None is without noise."""
-        text = settings_toml(self.example.path, "priced", self.seed, epsilon, self.clients)
-        return validate(FederationSettings, tomllib.loads(text), str(self.example.path))
+    def settings(self, epsilon: float | None, rounds: int | None = None) -> FederationSettings:
+        """Return the example's own settings for ε, in its own unit and at its own δ; None is without noise.
+
+        Args:
+            rounds: in place of the example's own.
+        """
+        found = tomllib.loads(settings_toml(self.example.path, "priced", self.seed, epsilon, self.clients))
+        return validate(FederationSettings, found | {"rounds": rounds or found["rounds"]}, str(self.example.path))
+
+    def metrics(self, model: torch.nn.Module, test: Data | None = None) -> dict[str, float]:
+        """Return the task's metrics of `model` on `test`; on the test set, which no client holds, if None."""
+        test = test or self.test
+        inputs, targets = (torch.from_numpy(part) for part in (test.inputs, test.targets))
+        return evaluate(self.task, model, TensorDataset(inputs, targets), "cpu")
 
     def accuracy(self, model: torch.nn.Module) -> float:
-        """Return the accuracy of `model` on the test set, which no client holds."""
-        task = self.task
-        inputs, targets = (torch.from_numpy(part) for part in (self.test.inputs, self.test.targets))
-        return evaluate(task, model, TensorDataset(inputs, targets), "cpu")["accuracy"]
+        """Return the accuracy of `model` on the test set."""
+        return self.metrics(model)["accuracy"]
 
-    def baseline(self, clients: list[str]) -> float:
-        """Return the accuracy of one model trained to convergence, without noise, on the data of `clients`."""
+    def trained(self, clients: list[str]) -> torch.nn.Module:
+        """Return one model trained to convergence, without noise, on the data of `clients`."""
         task = self.task
         datasets = [training_data(task, self._data(client), None) for client in clients]
         train = TrainSettings.model_validate(tomllib.loads(BASELINE)["baseline_train"])
-        return self.accuracy(train_to_convergence(task, datasets, train, self.seed, "cpu"))
+        return train_to_convergence(task, datasets, train, self.seed, "cpu")
+
+    def baseline(self, clients: list[str]) -> float:
+        """Return the accuracy of one model trained to convergence, without noise, on the data of `clients`."""
+        return self.accuracy(self.trained(clients))
 
     def federated(self, settings: FederationSettings) -> float:
         """Return the accuracy of the last model of a whole run."""
@@ -95,11 +107,15 @@ class Dealt:
         """Return the global models of a whole run, model 0 first; `learning` as of `run`."""
         return run(settings, self.task, {client: self._data(client) for client in self.clients}, learning)
 
-    def accuracy_of(self, file: bytes) -> float:
-        """Return the `accuracy` of a weight file."""
+    def loaded(self, file: bytes) -> torch.nn.Module:
+        """Return the task's model with the weights of a weight file."""
         model = self.task.model(0)
         load_into(model, file)
-        return self.accuracy(model)
+        return model
+
+    def accuracy_of(self, file: bytes) -> float:
+        """Return the `accuracy` of a weight file."""
+        return self.accuracy(self.loaded(file))
 
     def _data(self, client: str) -> str:
         return str(self.folder / f"{client}.npz")

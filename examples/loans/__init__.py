@@ -1,0 +1,1 @@
+"""Loans that go bad, among four lenders that each know one kind of loan."""
