@@ -262,7 +262,7 @@ MUTANTS = (
     ),
     _mutant(
         "sweep of the parent absent",
-        (f"{_PARENT}:sweep_federation", "if newest is None or", "if True or"),
+        (f"{_PARENT}:sweep", "federations = list(parent.store.folders())", "federations: list[str] = []"),
     ),
     _mutant(
         "sweep of the client absent",
@@ -322,7 +322,12 @@ MUTANTS = (
     ),
     _mutant(
         "publish stopping at the first failing inbox",
-        (f"{_PARENT}:publish", "failures.append(error)\n", "failures.append(error)\n            break\n"),
+        (
+            f"{_PARENT}:publish",
+            "            tell(parent.open_inbox(inbox), ticket, parent.known)\n",
+            "            tell(parent.open_inbox(inbox), ticket, parent.known)\n"
+            "        if failures:\n            break\n",
+        ),
     ),
     _mutant(
         '"already there" taken for success though the bytes differ',
