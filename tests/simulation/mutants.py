@@ -312,13 +312,12 @@ MUTANTS = (
         "a receipt overwritten in effect by a second answer",
         (
             f"{_PARENT}:_receipts",
-            "            found[key.client] = _receipt(parent, info)\n",
-            "            found[key.client] = _receipt(parent, info)\n"
-            "            second = keys.Update(settings.name, key.client, round_, withdrawn=True)\n"
-            "            if exists(parent.store, str(second)):\n"
-            "                found[key.client] = Receipt(federation=settings.name, round=round_, client=key.client,"
-            " outcome='withdrawn')\n",
+            "return {",
+            "second = {client: keys.Update(settings.name, client, round_, True) for client in settings.roster}\n"
+            "    return {client: Receipt(federation=settings.name, round=round_, client=client, outcome='withdrawn')"
+            " if exists(parent.store, str(second[client])) else receipt for client, receipt in {",
         ),
+        (f"{_PARENT}:_receipts", "round_).items()}", "round_).items()}.items()}"),
     ),
     _mutant(
         "publish stopping at the first failing inbox",
@@ -332,6 +331,7 @@ MUTANTS = (
     _mutant(
         '"already there" taken for success though the bytes differ',
         ("exchange.stores:put", "if store.read(key, limit=max(READ_LIMIT, len(data))) != data:", "if False:"),
+        ("aggregator.tickets:tell", "!= data:", "!= data and False:"),
     ),
     _mutant(
         "a receipt for somebody who is not on the roster",
@@ -340,7 +340,7 @@ MUTANTS = (
             '        log.warning("%s: %s is not on the roster", key, key.client)\n        return\n',
             "        entry = settings.client[0]\n",
         ),
-        (f"{_PARENT}:_receipts", "if isinstance(key, keys.Receipt) and key.client in roster:", "if key:"),
+        (f"{_PARENT}:_recorded", "if isinstance(key, keys.Receipt) and key.client in roster:", "if key:"),
     ),
     _mutant(
         "a ticket that tells of another round",
