@@ -1,10 +1,10 @@
 """One round's place in the privacy account: checked before training, charged before anything is kept."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 
 from client.privacy.accounting import epsilon
-from client.privacy.ledger import Ledger, Spending, check_releases, check_uploads, events_of
+from client.privacy.ledger import Ledger, Seen, Spending, check_releases, check_uploads, events_of
 from client.privacy.noise import Source
 from client.privacy.plan import OuPlan, Plan
 from exchange.errors import LedgerError, PrivacyError
@@ -14,13 +14,14 @@ from exchange.stores import Store
 
 @dataclass(frozen=True)
 class Account:
-    """What a client's account has to do with one round."""
+    """What a client's account has to do with one round; it is looked at several times, and each entry is read once."""
 
     client: ClientSettings
     state: Store
     settings: FederationSettings
     round: int
     plan: Plan
+    _seen: Seen = field(default_factory=dict)
 
     def check(self, parent: Store) -> None:
         """Raise BudgetExceeded or LedgerError if the round cannot be charged; write nothing.
@@ -28,8 +29,8 @@ class Account:
         Args:
             parent: the parent bucket, whose copies of earlier uploads must be in the account.
         """
-        check_releases(self.state)
-        check_uploads(self.state, parent, self.settings.name, self.client.id)
+        check_releases(self.state, self._seen)
+        check_uploads(self.state, parent, self.settings.name, self.client.id, self._seen)
         self._ledger.check(self._budget, self._spending)
 
     def charge(self) -> str:
@@ -55,7 +56,7 @@ class Account:
 
     @property
     def _ledger(self) -> Ledger:
-        return Ledger(self.state, self.client.dataset)
+        return Ledger(self.state, self.client.dataset, self._seen)
 
     @property
     def _budget(self) -> Budget:

@@ -17,9 +17,11 @@ from exchange.blocks import WeightFile, open_weights
 from exchange.documents import Document, sha256
 from exchange.errors import AlreadyExists, BudgetExceeded, InvalidDocument, InvalidTensorFile, LedgerError
 from exchange.spec import Budget, Count, Identifier, Positive, Sha256
-from exchange.stores import Store
+from exchange.stores import ObjectInfo, Store
 
 ENTRY = "ledger"  # metadata of a release: the SHA-256 of the entry that it was charged by
+
+Seen = dict[tuple[str, str], bytes]  # entries that were read, by key and version: what one version says never changes
 
 
 class Genesis(Document):
@@ -81,11 +83,16 @@ class Spending:
 
 
 class Ledger:
-    """The account of `dataset` in a client's private state."""
+    """The account of `dataset` in a client's private state.
 
-    def __init__(self, state: Store, dataset: str) -> None:
+    Args:
+        seen: entries that need not be read again; it is added to.
+    """
+
+    def __init__(self, state: Store, dataset: str, seen: Seen | None = None) -> None:
         self._state = state
         self._dataset = dataset
+        self._seen: Seen = {} if seen is None else seen
 
     def open(self, unit: str, adjacency: str, nonce: bytes) -> None:
         """Begin the account; the one act that may find nothing there.
@@ -111,16 +118,16 @@ class Ledger:
             LedgerError: there is no account, an entry is missing, or the chain is broken.
         """
         prefix = keys.ledger(self._dataset)
-        found = [info.key for info in self._state.list(prefix)]
+        found = list(self._state.list(prefix))
         if not found:
             raise LedgerError(
                 f"data set {self._dataset!r} has no account in {self._state.url}; if it never had one, begin it with "
                 "`fedbucket privacy open`; if it had, restore it: nothing is released without it"
             )
-        if found != [self._key(number) for number in range(len(found))]:
+        if [info.key for info in found] != [self._key(number) for number in range(len(found))]:
             raise LedgerError(f"the account under {prefix} in {self._state.url} lacks entries; restore it")
         try:
-            return self._checked([self._state.read(key) for key in found])
+            return self._checked([_read(self._state, info, self._seen) for info in found])
         except InvalidDocument as error:
             raise LedgerError(f"the account under {prefix} in {self._state.url} was changed: {error}") from error
 
@@ -219,20 +226,20 @@ def _check_budget(budget: Budget, charges: list[Charge]) -> None:
         )
 
 
-def check_releases(state: Store) -> None:
+def check_releases(state: Store, seen: Seen | None = None) -> None:
     """Raise LedgerError if something was released whose entry is in no account: entries at its end were lost.
 
     The newest release of each federation is enough: entries are lost from the end first.
     """
-    _check_named(state, [_newest(state, keys.releases(federation)) for federation in state.folders()])
+    _check_named(state, [_newest(state, keys.releases(federation)) for federation in state.folders()], seen)
 
 
-def check_uploads(state: Store, parent: Store, federation: str, client: str) -> None:
+def check_uploads(state: Store, parent: Store, federation: str, client: str, seen: Seen | None = None) -> None:
     """Raise LedgerError if the client's newest upload was charged by an entry that is in no account.
 
     That is how private state shows that was put back to an earlier day: account and releases agree, and both are old.
     """
-    _check_named(state, [_newest(parent, keys.updates(federation, client))])
+    _check_named(state, [_newest(parent, keys.updates(federation, client))], seen)
 
 
 def _newest(store: Store, prefix: str) -> WeightFile | None:
@@ -243,9 +250,9 @@ def _newest(store: Store, prefix: str) -> WeightFile | None:
         return None  # another tool's, and not sound: it names no entry
 
 
-def _check_named(state: Store, files: list[WeightFile | None]) -> None:
+def _check_named(state: Store, files: list[WeightFile | None], seen: Seen | None) -> None:
     # The entries after the files: whoever releases something meanwhile has charged it before.
-    known = {sha256(state.read(info.key)) for info in state.list(keys.LEDGERS)}
+    known = {sha256(_read(state, info, {} if seen is None else seen)) for info in state.list(keys.LEDGERS)}
     for file in files:
         entry = file.layout.metadata.get(ENTRY) if file else None
         if file and entry is not None and entry not in known:
@@ -253,3 +260,9 @@ def _check_named(state: Store, files: list[WeightFile | None]) -> None:
                 f"{file.key} in {file.store.url} was released under the ledger entry {entry}, which is in no account; "
                 "restore the account: nothing is released without it"
             )
+
+
+def _read(state: Store, info: ObjectInfo, seen: Seen) -> bytes:
+    if (place := (info.key, info.version)) not in seen:
+        seen[place] = state.read(info.key, info.version)
+    return seen[place]
