@@ -53,11 +53,11 @@ class NextModel:
         change = write_data(self.model, self.plan.rule, out, workers, state_out)
         return change if self.plan.rule else None
 
-    def digests(self, workers: int) -> tuple[str, str | None]:
-        """Return the SHA-256 of the model and, if there is one, of the state, computed without writing them."""
+    def digests(self, workers: int) -> tuple[str, str | None, Change | None]:
+        """Return the SHA-256 of the model, that of the state if there is one, and what `write` returns."""
         model, state = hashlib.sha256(), hashlib.sha256()
-        self.write(model.update, workers, state.update)
-        return model.hexdigest(), state.hexdigest() if self.state_header else None
+        change = self.write(model.update, workers, state.update)
+        return model.hexdigest(), state.hexdigest() if self.state_header else None, change
 
 
 def commit(store: Store, settings: FederationSettings, cohort: Cohort, workers: int) -> None:
