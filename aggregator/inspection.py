@@ -4,7 +4,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Literal
 
-from aggregator.next_model import open_member, open_state, plan
+from aggregator.next_model import open_member, open_state, plan, read_summary
+from aggregator.summary import summarise
 from exchange import keys
 from exchange.blocks import digest
 from exchange.errors import CohortUnreadable, FedbucketError, NotFound
@@ -53,7 +54,7 @@ class Status:
 
 @dataclass(frozen=True)
 class Verdict:
-    """Whether a round's model is what its cohort makes of the model before.
+    """Whether a round's model, optimizer's state and summary are what its cohort makes of those before.
 
     Attributes:
         verdict: pruned, if that can no longer be told, because updates were removed and a record says which.
@@ -87,7 +88,7 @@ def status(store: Store, federation: str) -> Status:
 
 
 def verify(store: Store, federation: str, workers: int = 1) -> Iterator[Verdict]:
-    """Yield, round by round, whether the next model's bytes are those that its cohort gives, computed anew."""
+    """Yield, round by round, whether what it made is what its cohort gives, computed anew: the model, to the byte."""
     settings = read_settings(store, federation)
     for round_ in range(newest_model(store, federation) or 0):
         try:
@@ -101,7 +102,8 @@ def _verify_round(store: Store, settings: FederationSettings, round_: int, worke
     cohort = Cohort.from_bytes(store.read(key), key)
     found = digest(open_model(store, settings.name, round_ + 1))
     try:
-        computed, computed_state = plan(store, settings, cohort, workers).digests(workers)
+        planned = plan(store, settings, cohort, workers)
+        computed, computed_state, change = planned.digests(workers)
     except CohortUnreadable:
         if not (gone := _pruned(store, cohort)):
             raise
@@ -113,6 +115,10 @@ def _verify_round(store: Store, settings: FederationSettings, round_: int, worke
         state = digest(open_state(store, settings.name, round_))
         if computed_state != state:
             return Verdict(round_, "bad", f"the optimizer's state has SHA-256 {state}, expected {computed_state}")
+    # Pages and tickets repeat it, and the next round goes by it.
+    summary = summarise(settings, cohort, change, planned.before, planned.plan.left_out)
+    if read_summary(store, settings.name, round_) != summary:
+        return Verdict(round_, "bad", f"{keys.Summary(settings.name, round_)} is not there as its cohort gives it")
     return Verdict(round_, "good", f"{len(cohort.members)} updates give {found}")
 
 

@@ -53,18 +53,18 @@ class NextModel:
         change = write_data(self.model, self.plan.rule, out, workers, state_out)
         return change if self.plan.rule else None
 
-    def digests(self, workers: int) -> tuple[str, str | None]:
-        """Return the SHA-256 of the model and, if there is one, of the state, computed without writing them."""
+    def digests(self, workers: int) -> tuple[str, str | None, Change | None]:
+        """Return the SHA-256 of the model, that of the state if there is one, and what `write` returns."""
         model, state = hashlib.sha256(), hashlib.sha256()
-        self.write(model.update, workers, state.update)
-        return model.hexdigest(), state.hexdigest() if self.state_header else None
+        change = self.write(model.update, workers, state.update)
+        return model.hexdigest(), state.hexdigest() if self.state_header else None, change
 
 
 def commit(store: Store, settings: FederationSettings, cohort: Cohort, workers: int) -> None:
     """Write the optimizer's state, the round's summary and the next global model; this ends the round.
 
     Raises:
-        CohortUnreadable: a frozen update, or the optimizer's state, is no longer there as it was recorded.
+        CohortUnreadable: a frozen update, the optimizer's state or the summary before is no longer there as recorded.
         DifferentContent: the next model exists with other bytes.
     """
     key = str(keys.Model(settings.name, cohort.round + 1))
@@ -102,11 +102,11 @@ def plan(store: Store, settings: FederationSettings, cohort: Cohort, workers: in
     """Return what the cohort makes of the round's model.
 
     Raises:
-        CohortUnreadable: a frozen update, or the optimizer's state, is no longer there as it was recorded.
+        CohortUnreadable: a frozen update, the optimizer's state or the summary before is no longer there as recorded.
     """
     alike: tensors.Alike = {}
     model = open_model(store, settings.name, cohort.round, alike)
-    before = read_summary(store, settings.name, cohort.round - 1)
+    before = _summary_before(store, settings.name, cohort.round)
     updates = [Update(member, open_member(store, member, alike)) for member in cohort.members]
     decided = decide(settings, model, updates, _last_state(store, settings, cohort.round, before), workers)
     change = None
@@ -136,6 +136,20 @@ def read_summary(store: Store, federation: str, round_: int) -> Summary | None:
         return Summary.from_bytes(store.read(key), key)
     except NotFound:
         return None
+
+
+def _summary_before(store: Store, federation: str, round_: int) -> Summary | None:
+    """Return the summary of the round before, None for round 0.
+
+    Void rounds in a row, patience and the optimizer's state go by it: if it is lost, the model would be another one.
+    """
+    if round_ == 0:
+        return None
+    if (before := read_summary(store, federation, round_ - 1)) is None:
+        raise CohortUnreadable(
+            f"{keys.Summary(federation, round_ - 1)} is not there, and was before the model: restore it"
+        )
+    return before
 
 
 def _last_state(store: Store, settings: FederationSettings, round_: int, before: Summary | None) -> WeightFile | None:

@@ -8,25 +8,25 @@ there already is taken as it is.
 """
 
 import logging
-from collections.abc import Callable
-from contextlib import suppress
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 
 from aggregator.cohort import close
+from aggregator.known import Known
 from aggregator.next_model import commit, read_summary
 from aggregator.receipts import examine
+from aggregator.tickets import make_ticket, tell
 from exchange import keys
 from exchange.blocks import WeightFile, digest
-from exchange.errors import AlreadyExists, FedbucketError, NotFound
+from exchange.errors import AlreadyExists, NotFound
 from exchange.events import ObjectCreated
 from exchange.public import final_reason, newest_model, open_model, read_settings
-from exchange.records import Cohort, Finished, Receipt, Summary, Ticket
+from exchange.records import Cohort, Finished, Receipt
 from exchange.spec import FederationSettings
 from exchange.stores import ObjectInfo, Store, exists, put
 
 log = logging.getLogger(__name__)
-
-_KNOWN = 10_000  # receipts that one instance remembers: some ten megabytes
 
 
 @dataclass(frozen=True)
@@ -38,17 +38,14 @@ class Parent:
         open_inbox: returns a client's bucket for its URL in the settings.
         time_limit: seconds that a function may run; what somebody else began is left to him for so long.
         workers: threads of the mean.
-        known: the receipts that were read, by key and version: each new one has all of its round looked at, and what
-            one version says never changes.
-        digests: of the models that were read, likewise: each firing of the timer compares the open round's tickets.
+        known: what this instance has read: every receipt and every sweep has all of a round looked at.
     """
 
     store: Store
     open_inbox: Callable[[str], Store]
     time_limit: float
     workers: int = 1
-    known: dict[tuple[str, str], Receipt] = field(default_factory=dict)
-    digests: dict[tuple[str, str], str] = field(default_factory=dict)
+    known: Known = field(default_factory=Known)
 
 
 def handle(parent: Parent, event: ObjectCreated) -> None:
@@ -88,14 +85,11 @@ def publish(parent: Parent, federation: str, round_: int) -> None:
     inboxes = [(entry.id, entry.inbox) for entry in settings.client if entry.inbox is not None]
     model_sha256 = _digest(parent, model) if inboxes else ""
     before = read_summary(parent.store, federation, round_ - 1)
-    failures = []
+    failures: list[Exception] = []
     for client, inbox in inboxes:
-        ticket = _ticket(settings, round_, client, model_sha256, before)
-        try:
-            put(parent.open_inbox(inbox), str(keys.Ticket(federation, round_)), ticket.to_bytes())
-        except FedbucketError as error:
-            error.add_note(f"while opening round {round_} of {federation} for {client}")
-            failures.append(error)
+        with _gathered(failures, f"while opening round {round_} of {federation} for {client}"):
+            ticket = make_ticket(settings, round_, client, model_sha256, before)
+            tell(parent.open_inbox(inbox), ticket, parent.known)
     if failures:
         raise ExceptionGroup(f"{federation}: round {round_} could not be opened for {len(failures)} clients", failures)
 
@@ -147,40 +141,44 @@ def sweep(parent: Parent, event_id: str) -> None:
     Raises:
         ExceptionGroup: some federations failed; all others were swept.
     """
+    federations = list(parent.store.folders())
     failures: list[Exception] = []
-    for federation in parent.store.folders():
-        try:
-            sweep_federation(parent, federation, event_id)
-        except Exception as error:  # noqa: BLE001 - a mistake of ours in one must not hold up the others either
-            failures.append(error)
+    for federation in federations:
+        with _gathered(failures):
+            _close_open_round(parent, federation, event_id)
+    # Tickets last: a bucket that does not answer takes a minute, and a few of them all of a function's time.
+    for federation in federations:
+        with _gathered(failures):
+            if (newest := _newest_if_unfinished(parent, federation)) is not None:
+                publish(parent, federation, newest)
     if failures:
         raise ExceptionGroup("sweep", failures)
 
 
-def sweep_federation(parent: Parent, federation: str, event_id: str) -> None:
-    """Make whatever successor is missing in the open round: tickets, receipts, the next model; past a deadline, too."""
-    newest = newest_model(parent.store, federation)
-    if newest is None or exists(parent.store, str(keys.Finished(federation))):
+def _close_open_round(parent: Parent, federation: str, event_id: str) -> None:
+    """Make the receipts that are missing in the open round; close it if it can close, past a deadline too."""
+    round_ = _newest_if_unfinished(parent, federation)
+    if round_ is None or final_reason(open_model(parent.store, federation, round_)) is not None:
         return
     failures: list[Exception] = []
-    try:
-        publish(parent, federation, newest)
-    except ExceptionGroup as error:
-        failures += error.exceptions  # an inbox out of reach must not hold up those who have answered
-    if final_reason(open_model(parent.store, federation, newest)) is None:
-        for client in read_settings(parent.store, federation).roster:
-            try:
-                _record_missing(parent, federation, client, newest)
-            except FedbucketError as error:
-                failures.append(error)  # nor must an update that cannot be read
-        aggregate(parent, federation, newest, event_id)
+    settings = read_settings(parent.store, federation)
+    for client in sorted(set(settings.roster) - _recorded(parent, settings, round_).keys()):
+        with _gathered(failures):
+            _record_missing(parent, federation, client, round_)
+    with _gathered(failures):
+        aggregate(parent, federation, round_, event_id)
     if failures:
-        raise ExceptionGroup(f"{federation}: round {newest}", failures)
+        raise ExceptionGroup(f"{federation}: round {round_}", failures)
+
+
+def _newest_if_unfinished(parent: Parent, federation: str) -> int | None:
+    """Return the number of the newest model; None before the first, and once it was said that the run is over."""
+    if exists(parent.store, str(keys.Finished(federation))):
+        return None
+    return newest_model(parent.store, federation)
 
 
 def _record_missing(parent: Parent, federation: str, client: str, round_: int) -> None:
-    if exists(parent.store, str(keys.Receipt(federation, round_, client))):
-        return
     for withdrawn in (False, True):
         key = keys.Update(federation, client, round_, withdrawn)
         if exists(parent.store, str(key)):
@@ -188,37 +186,19 @@ def _record_missing(parent: Parent, federation: str, client: str, round_: int) -
             return
 
 
-def _ticket(
-    settings: FederationSettings, round_: int, client: str, model_sha256: str, before: Summary | None
-) -> Ticket:
-    return Ticket(
-        federation=settings.name,
-        round=round_,
-        model=str(keys.Model(settings.name, round_)),
-        sha256=model_sha256,
-        settings_sha256=settings.sha256,
-        last=_outcome(before, client),
-    )
+@contextmanager
+def _gathered(failures: list[Exception], note: str | None = None) -> Iterator[None]:
+    """Add what fails within to `failures`, and go on: it must not hold up the others."""
+    try:
+        yield
+    except Exception as error:  # noqa: BLE001 - nor must a mistake of ours
+        if note is not None:
+            error.add_note(note)
+        failures.append(error)
 
 
 def _digest(parent: Parent, model: WeightFile) -> str:
-    if (found := parent.digests.get((model.key, model.version))) is None:
-        found = parent.digests[model.key, model.version] = digest(model)
-    return found
-
-
-def _outcome(summary: Summary | None, client: str) -> str | None:
-    if summary is None:
-        return None
-    if client in summary.rejected:
-        return f"rejected: {summary.rejected[client]}"
-    if client in summary.withdrawn:
-        return "withdrawn"
-    if client in summary.absent:
-        return "absent"
-    if client in summary.left_out:
-        return "left out"
-    return "averaged" if client in summary.averaged else "void"
+    return parent.known.find(parent.store.url, model.key, model.version, lambda: digest(model))
 
 
 def _finish(parent: Parent, settings: FederationSettings, model: WeightFile, round_: int) -> None:
@@ -227,7 +207,7 @@ def _finish(parent: Parent, settings: FederationSettings, model: WeightFile, rou
             "federation": settings.name,
             "round": round_,
             "model": model.key,
-            "sha256": digest(model),
+            "sha256": _digest(parent, model),
             "settings_sha256": settings.sha256,
             "reason": final_reason(model),
         }
@@ -254,19 +234,23 @@ def _freeze(parent: Parent, settings: FederationSettings, round_: int, event_id:
 
 
 def _receipts(parent: Parent, settings: FederationSettings, round_: int) -> dict[str, Receipt]:
+    """Return the round's receipts by client; those that this instance has seen are not read again."""
+    return {client: _receipt(parent, info) for client, info in _recorded(parent, settings, round_).items()}
+
+
+def _recorded(parent: Parent, settings: FederationSettings, round_: int) -> dict[str, ObjectInfo]:
+    """Return where the receipt of each client lies that has one in the round."""
     roster = set(settings.roster)
     found = {}
     for info in parent.store.list(keys.receipts(settings.name, round_)):
         key = keys.parse(info.key)
         if isinstance(key, keys.Receipt) and key.client in roster:
-            found[key.client] = _receipt(parent, info)
+            found[key.client] = info
     return found
 
 
 def _receipt(parent: Parent, info: ObjectInfo) -> Receipt:
-    if (receipt := parent.known.get((info.key, info.version))) is None:
-        receipt = Receipt.from_bytes(parent.store.read(info.key, info.version), info.key)
-        if len(parent.known) >= _KNOWN:
-            parent.known.clear()
-        parent.known[info.key, info.version] = receipt
-    return receipt
+    def read() -> Receipt:
+        return Receipt.from_bytes(parent.store.read(info.key, info.version), info.key)
+
+    return parent.known.find(parent.store.url, info.key, info.version, read)

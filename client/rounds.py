@@ -166,14 +166,17 @@ def sweep(client: Client) -> None:
 
 
 def sweep_federation(client: Client, agreement: Agreement, begun: float | None = None) -> keys.Update | None:
-    """Answer the newest model of one federation, as `sweep` does; returns, and raises, what `train` does."""
-    parent = client.open_parent(agreement)
-    newest = newest_model(parent, agreement.federation)
-    if newest is None or not _open(parent, agreement.federation, newest):
+    """Answer the newest model of one federation, as `sweep` does; returns, and raises, what `train` does.
+
+    Most sweeps find a run that is over, or a round that is answered: these they find out first, at the least cost.
+    """
+    parent, federation = client.open_parent(agreement), agreement.federation
+    newest = None if exists(parent, str(keys.Finished(federation))) else newest_model(parent, federation)
+    if newest is None or _answered(client, parent, federation, newest):
         return None
-    if _answered(client, parent, agreement.federation, newest) or _under_way(client, agreement.federation, newest):
+    if final_reason(open_model(parent, federation, newest)) is not None or _under_way(client, federation, newest):
         return None
-    return train(client, agreement.federation, newest, begun=begun)
+    return train(client, federation, newest, begun=begun)
 
 
 def _under_way(client: Client, federation: str, round_: int) -> bool:

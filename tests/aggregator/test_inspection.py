@@ -137,6 +137,16 @@ def test_a_byte_changed_in_a_model_is_found(round_: int, at: int):
     assert found[: round_ - 1] == ["good"] * (round_ - 1)
 
 
+@pytest.mark.parametrize("change", [{"absent": ("cedar",)}, {"relative_change": 0.5}, {"void_rounds": 1}])
+def test_a_summary_that_says_what_is_not_so_is_found(change: dict[str, object]):
+    federation = Federation().run()
+    key = str(keys.Summary("orchard", 1))
+    federation.parent_bucket.replace(key, federation.summary(1).model_copy(update=change).to_bytes())
+    found = list(verify(federation.parent_bucket, "orchard"))
+    assert [verdict.verdict for verdict in found] == ["good", "bad", "good"]
+    assert key in found[1].detail
+
+
 @pytest.mark.parametrize("at", [-1, 8, 0], ids=["last-byte", "header", "first-byte"])
 @pytest.mark.parametrize("round_", [0, 1, 2])
 def test_a_byte_changed_in_an_update_is_found(round_: int, at: int):

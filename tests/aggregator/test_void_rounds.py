@@ -1,12 +1,15 @@
 """Rounds that end without a quorum: the model stays as it is, and three in a row are the end."""
 
 import numpy as np
+import pytest
 
 from aggregator import rounds as parent_rounds
-from exchange import tensors
+from exchange import keys, tensors
+from exchange.errors import CohortUnreadable
 from exchange.public import FINAL
 from tests.support.arithmetic import FIRST, reference
-from tests.support.federation import Federation
+from tests.support.buckets import contents
+from tests.support.federation import TIME_LIMIT, Federation
 from tests.support.settings import CLIENTS, DEADLINE, federation_settings
 
 
@@ -59,6 +62,22 @@ def test_a_round_that_is_not_void_sets_the_count_back():
     assert federation.models == reference(federation.settings, [(), (), CLIENTS, (), (), CLIENTS])
     assert [federation.summary(round_).void_rounds for round_ in range(6)] == [1, 2, 0, 1, 2, 0]
     assert federation.ending().reason == "rounds"
+
+
+def test_a_round_without_the_summary_before_it_is_an_error_and_no_fresh_count_of_void_rounds():
+    federation = Federation(federation_settings()).start()
+    federation.deliver_until(keys.Model("orchard", 1))
+    lost = str(keys.Summary("orchard", 0))
+    whole = contents(federation.parent_bucket)
+    federation.restore({key: data for key, data in whole.items() if key != lost})
+    federation.clock.advance(2 * DEADLINE)
+    with pytest.raises(ExceptionGroup) as caught:
+        federation.sweep_parent()
+    assert caught.group_contains(CohortUnreadable, match=lost)
+    assert len(federation.models) == 2
+    federation.parent_bucket.create(lost, whole[lost])
+    federation.clock.advance(TIME_LIMIT)
+    assert federation.run().models == reference(federation.settings, [CLIENTS, (), CLIENTS])
 
 
 def test_a_last_round_that_is_void_ends_the_run_with_its_rounds():

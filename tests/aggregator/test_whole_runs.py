@@ -16,13 +16,12 @@ from exchange import keys
 from exchange.documents import sha256
 from exchange.errors import DifferentContent, InvalidDocument, StoreUnavailable
 from exchange.events import ObjectCreated
-from exchange.public import open_model
 from exchange.stores import exists, put
 from tests.support.arithmetic import FIRST, drift, file_of, model_file, reference, trained, update_file
 from tests.support.buckets import contents
 from tests.support.federation import Federation
 from tests.support.settings import CLIENTS, DEADLINE, federation_settings
-from tests.support.watched import Crash, CrashingStore, WatchedStore, tolerated
+from tests.support.watched import Crash, CrashingStore, Killed, WatchedStore, tolerated
 
 ALL = [CLIENTS, CLIENTS, CLIENTS]
 
@@ -227,21 +226,22 @@ def test_tickets_tell_each_client_how_the_last_round_ended_for_it():
     }
 
 
-def test_an_inbox_out_of_reach_holds_up_nobody_else_and_is_served_once_it_is_back():
+@pytest.mark.parametrize("error", [StoreUnavailable, RuntimeError])
+def test_an_inbox_out_of_reach_holds_up_nobody_else_and_is_served_once_it_is_back(error: type[Exception]):
     federation = Federation()
     reachable = False
 
     def watch(store):
         if store is federation.inboxes.get("birch") and not reachable:
-            raise StoreUnavailable("no answer")
+            raise error("no answer")
         return store
 
     federation.watch = watch
     federation.start()
     with pytest.raises(ExceptionGroup) as caught:
         federation.deliver_all()
-    (error,) = caught.value.exceptions
-    assert error.__notes__ == ["while opening round 0 of orchard for birch"]
+    (failure,) = caught.value.exceptions
+    assert failure.__notes__ == ["while opening round 0 of orchard for birch"]
     assert [bool(contents(federation.inboxes[client])) for client in CLIENTS] == [True, False, True]
     federation.deliver_all()
     federation.clock.advance(DEADLINE)
@@ -254,18 +254,41 @@ def test_an_inbox_out_of_reach_holds_up_nobody_else_and_is_served_once_it_is_bac
     assert_outcome(federation.run(), [("alder", "cedar"), CLIENTS, CLIENTS])
 
 
-def test_an_update_that_cannot_be_read_holds_up_nobody_else():
+def test_inboxes_that_take_a_sweep_all_its_time_hold_up_no_round_of_any_federation():
+    federation = Federation().start()
+    second = federation_settings(name="apiary")  # the first that a sweep comes to
+    start(federation.parent_bucket, second, model_file(second, 0, FIRST))
+    for settings in (federation.settings, second):
+        for client in ("alder", "birch"):
+            update = update_file(trained(FIRST, client, 0), client, 0, federation=settings.name)
+            federation.parent_bucket.create(str(keys.Update(settings.name, client, 0)), update)
+    federation.clock.advance(DEADLINE)
+
+    def watch(store):
+        if store in federation.inboxes.values():
+            raise Killed("a function's time is over")
+        return store
+
+    federation.watch = watch
+    with pytest.raises(Killed):
+        federation.sweep_parent()
+    for settings in (federation.settings, second):
+        assert exists(federation.parent_bucket, str(keys.Model(settings.name, 1)))
+
+
+@pytest.mark.parametrize("error", [StoreUnavailable, RuntimeError])
+def test_an_update_that_cannot_be_read_holds_up_nobody_else(error: type[Exception]):
     federation = Federation()
 
     def before(call: str) -> int:
         if call.startswith("read_into orchard/updates/birch/000000"):
-            raise StoreUnavailable("uploaded under a key of its own")
+            raise error("uploaded under a key of its own")
         return 0
 
     federation.watch = lambda store: WatchedStore(store, before, lambda number: None)
     federation.start()
     event = federation.deliver_until(keys.Update("orchard", "birch", 0))
-    with pytest.raises(StoreUnavailable):
+    with pytest.raises(error):
         federation.deliver(event)
     federation.deliver_all()
     federation.clock.advance(DEADLINE)
@@ -327,8 +350,7 @@ def test_an_instance_reads_each_receipt_once_however_many_events_have_it_look():
     assert federation.finished
 
 
-def test_a_timer_reads_the_weights_of_the_open_round_once_an_instance():
-    """It fires every few minutes, and compares each ticket with the model's digest."""
+def test_a_sweep_looks_once_at_each_inbox_and_reads_again_neither_model_nor_ticket_nor_receipt():
     federation = Federation().start()
     calls: list[str] = []
 
@@ -336,17 +358,42 @@ def test_a_timer_reads_the_weights_of_the_open_round_once_an_instance():
         calls.append(call)
         return 0
 
-    def firing() -> int:
+    federation.watch = lambda store: WatchedStore(store, note, lambda _: None)
+    federation.offline = {"birch", "cedar"}
+    federation.deliver_all()
+    instance = federation.parent
+    for firing in ("the first", "the second"):
         calls.clear()
-        sweep(instance, "timer")
-        return calls.count(f"read_into {keys.Model('orchard', 0)}")
+        sweep(instance, firing)
+    assert [call for call in calls if "/inbox/" in call] == ["stat orchard/inbox/000000.json"] * len(CLIENTS)
+    assert not [call for call in calls if call.startswith("create") or "receipts/alder" in call]
+    assert Counter(calls)["read_into orchard/public/models/000000.safetensors"] == 4  # its header, by either half
 
-    instance = replace(federation.parent, store=WatchedStore(federation.parent_bucket, note, lambda _: None))
-    first, then = firing(), firing()
-    calls.clear()
-    for _ in range(2):  # once for the tickets, once for what follows
-        open_model(instance.store, "orchard", 0)
-    assert then == calls.count(f"read_into {keys.Model('orchard', 0)}") < first
+
+def test_a_ticket_that_is_not_the_rounds_is_told_by_every_sweep_until_it_is_replaced():
+    federation = Federation().start()
+    key = str(keys.Ticket("orchard", 0))
+    federation.inboxes["birch"].create(key, b"somebody else's")
+    instance = federation.parent
+    for firing in range(2):
+        with pytest.raises(ExceptionGroup) as caught:
+            sweep(instance, f"firing {firing}")
+        assert caught.group_contains(DifferentContent, match="exists with other content")
+    federation.inboxes["birch"].replace(key, federation.inboxes["alder"].read(key))
+    sweep(instance, "the last firing")
+
+
+def test_a_sweep_of_a_federation_that_is_over_asks_whether_it_is_over_and_nothing_else():
+    federation = Federation(federation_settings(rounds=1)).run()
+    calls: list[str] = []
+
+    def note(call: str) -> int:
+        calls.append(call)
+        return 0
+
+    federation.watch = lambda store: WatchedStore(store, note, lambda _: None)
+    federation.sweep_parent()
+    assert calls == ["folders", *["stat orchard/public/finished.json"] * 2]
 
 
 def test_a_receipt_that_was_replaced_is_read_anew():

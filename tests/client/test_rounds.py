@@ -325,6 +325,19 @@ def test_attempts_of_other_rounds_do_not_count():
     assert uploaded(federation)
 
 
+def test_a_sweep_that_finds_its_answer_asks_three_things_and_one_that_finds_the_end_asks_one():
+    federation = opened(federation_settings(rounds=1))
+    federation.sweep_client("birch")
+    plan = Crash()
+    federation.watch = lambda store: CrashingStore(store, plan)
+    federation.sweep_client("birch")
+    assert plan.calls == ["stat orchard/public/finished.json", "list orchard/public/models/", f"stat {UPDATE}"]
+    federation.run()
+    plan.calls.clear()
+    federation.sweep_client("birch")
+    assert plan.calls == ["stat orchard/public/finished.json"]
+
+
 def test_before_the_first_model_a_sweep_finds_nothing_to_do():
     federation = Federation()
     federation.sweep_client("birch")
@@ -368,6 +381,16 @@ def test_with_its_state_lost_a_client_without_noise_answers_as_before():
     federation.states["birch"] = Bucket(federation.clock)
     federation.deliver(TICKET)
     federation.assert_sound()
+
+
+def test_a_client_reads_each_entry_of_its_account_once_in_a_training():
+    federation = Federation(federation_settings(rounds=4, privacy=PRIVATE)).start()
+    federation.deliver_until(keys.Model("orchard", 3))
+    plan = Crash()
+    federation.watch = lambda store: CrashingStore(store, plan)
+    federation.sweep_client("birch")
+    entries = [f"read {keys.LedgerEntry('data', number)}" for number in range(5)]  # the last is this training's own
+    assert [call for call in plan.calls if call.startswith("read ledger/")] == entries
 
 
 def test_with_its_account_lost_a_client_releases_nothing():

@@ -141,18 +141,16 @@ def test_a_parent_bucket_that_lost_a_decision_goes_on_with_another_one_and_says_
     federation.restore(earlier)
     federation.offline = set()
     federation.sweep_client("birch")
-    federation.sweep_parent()
-    federation.events.clear()
-    assert federation.summary(0).averaged == CLIENTS
     with pytest.raises(ExceptionGroup) as caught:
         federation.sweep_parent()
+    federation.events.clear()
+    assert federation.summary(0).averaged == CLIENTS
     assert caught.group_contains(DifferentContent, match="inbox/000001.json")
     federation.clock.advance(DEADLINE)
     for client in CLIENTS:
         federation.sweep_client(client)
     federation.events.clear()
-    with pytest.raises(ExceptionGroup):
-        federation.sweep_parent()
+    federation.sweep_parent()  # which closes the round, and has no more to say of it
     assert status(federation.parent_bucket, "orchard").round == 2
     assert_true(federation.run())
 

@@ -262,7 +262,7 @@ MUTANTS = (
     ),
     _mutant(
         "sweep of the parent absent",
-        (f"{_PARENT}:sweep_federation", "if newest is None or", "if True or"),
+        (f"{_PARENT}:sweep", "federations = list(parent.store.folders())", "federations: list[str] = []"),
     ),
     _mutant(
         "sweep of the client absent",
@@ -312,21 +312,26 @@ MUTANTS = (
         "a receipt overwritten in effect by a second answer",
         (
             f"{_PARENT}:_receipts",
-            "            found[key.client] = _receipt(parent, info)\n",
-            "            found[key.client] = _receipt(parent, info)\n"
-            "            second = keys.Update(settings.name, key.client, round_, withdrawn=True)\n"
-            "            if exists(parent.store, str(second)):\n"
-            "                found[key.client] = Receipt(federation=settings.name, round=round_, client=key.client,"
-            " outcome='withdrawn')\n",
+            "return {",
+            "second = {client: keys.Update(settings.name, client, round_, True) for client in settings.roster}\n"
+            "    return {client: Receipt(federation=settings.name, round=round_, client=client, outcome='withdrawn')"
+            " if exists(parent.store, str(second[client])) else receipt for client, receipt in {",
         ),
+        (f"{_PARENT}:_receipts", "round_).items()}", "round_).items()}.items()}"),
     ),
     _mutant(
         "publish stopping at the first failing inbox",
-        (f"{_PARENT}:publish", "failures.append(error)\n", "failures.append(error)\n            break\n"),
+        (
+            f"{_PARENT}:publish",
+            "            tell(parent.open_inbox(inbox), ticket, parent.known)\n",
+            "            tell(parent.open_inbox(inbox), ticket, parent.known)\n"
+            "        if failures:\n            break\n",
+        ),
     ),
     _mutant(
         '"already there" taken for success though the bytes differ',
         ("exchange.stores:put", "if store.read(key, limit=max(READ_LIMIT, len(data))) != data:", "if False:"),
+        ("aggregator.tickets:tell", "!= data:", "!= data and False:"),
     ),
     _mutant(
         "a receipt for somebody who is not on the roster",
@@ -335,7 +340,7 @@ MUTANTS = (
             '        log.warning("%s: %s is not on the roster", key, key.client)\n        return\n',
             "        entry = settings.client[0]\n",
         ),
-        (f"{_PARENT}:_receipts", "if isinstance(key, keys.Receipt) and key.client in roster:", "if key:"),
+        (f"{_PARENT}:_recorded", "if isinstance(key, keys.Receipt) and key.client in roster:", "if key:"),
     ),
     _mutant(
         "a ticket that tells of another round",

@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from aggregator import rounds as parent_rounds
+from aggregator.known import Known
 from aggregator.rounds import Parent
 from client import rounds as client_rounds
 from client.checkpoints import Checkpoint, Saves, pace_of_function
@@ -106,6 +107,7 @@ class World:
         self._checked = checked
         self._calmed = calmed
         self._names: dict[str, int] = {}
+        self._known = Known()  # one warm instance runs all of the parent's functions: so the most can be out of date
         self._on_their_way = 0
         self.parent = self._bucket(PARENT)
         self.inboxes = {entry.id: self._bucket(f"inbox of {entry.id}") for entry in self.settings.client if entry.inbox}
@@ -285,7 +287,7 @@ class World:
         def open_inbox(url: str) -> Store:
             return self.faults.watch(self.inboxes[url.removeprefix("gs://")])
 
-        return Parent(self.faults.watch(self.parent), open_inbox, TIME_LIMIT)
+        return Parent(self.faults.watch(self.parent), open_inbox, TIME_LIMIT, known=self._known)
 
     def _client(self, name: str) -> Client:
         inbox = self.inboxes.get(name)
