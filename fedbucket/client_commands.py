@@ -41,13 +41,14 @@ def run(client: Path, once: bool, every: int) -> None:
     for package in ("client", "fedbucket"):
         logging.getLogger(package).setLevel(logging.INFO)
     signal.signal(signal.SIGTERM, _terminated)
-    try:
-        with plain_errors(), tempfile.TemporaryDirectory() as data:
-            well = _participate(client, Path(data), once, every)
-    except _Terminated:
-        raise SystemExit(_TERMINATED) from None
-    if not well:
-        raise SystemExit(1)
+    with plain_errors():
+        try:
+            with tempfile.TemporaryDirectory() as data:
+                well = _participate(client, Path(data), once, every)
+        except _Terminated:
+            raise SystemExit(_TERMINATED) from None
+        if not well:
+            raise SystemExit(1)
 
 
 def _participate(client: Path, data: Path, once: bool, every: int) -> bool:
@@ -59,8 +60,8 @@ def _participate(client: Path, data: Path, once: bool, every: int) -> bool:
     return participation.look() if once else participation.go_on(every)
 
 
-class _Terminated(BaseException):
-    """SIGTERM has come; no SystemExit, for which a task would be blamed that was at work just then."""
+class _Terminated(KeyboardInterrupt):
+    """SIGTERM has come. For a SystemExit a task would be blamed that was at work just then."""
 
 
 def _terminated(_signal: int, _frame: FrameType | None) -> None:
