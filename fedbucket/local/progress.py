@@ -1,5 +1,6 @@
 """One live line on a terminal; a line a round where there is none."""
 
+import os
 import time
 from collections.abc import Collection, Sequence
 from typing import TextIO
@@ -38,7 +39,7 @@ class Progress:
             dots = "".join("●" if client in clients else "○" for client in self._roster)
             shown = f"{dots} " if len(dots) <= _DOTS else ""
             answered = f"{shown}{len(clients)}/{len(self._roster)} answered"
-            self._write(f"\r\x1b[Kround {round_} ({round_ + 1}/{self._rounds})  {answered}{self._tail(round_, now)}")
+            self._draw(f"round {round_} ({round_ + 1}/{self._rounds})  {answered}{self._tail(round_, now)}")
 
     def evaluated(self, round_: int, metrics: Metrics) -> None:
         """A round is over, and its model has these metrics on the test set."""
@@ -48,7 +49,10 @@ class Progress:
 
     def say(self, text: str) -> None:
         """Say something once, on a line of its own (on a terminal, over the live line)."""
-        self._write(f"\r\x1b[K{text}" if self._live else f"{text}\n")
+        if self._live:
+            self._draw(text)
+        else:
+            self._write(f"{text}\n")
 
     def note(self, text: str) -> None:
         """Say something that is to stay."""
@@ -66,6 +70,11 @@ class Progress:
             return metrics
         left = (now - self._first[1]) / (done - self._first[0]) * (self._rounds - done)
         return f"{metrics}  {int(left) // 60}:{int(left) % 60:02d} left"
+
+    def _draw(self, text: str) -> None:
+        """Put `text` in place of the live line, as far as the terminal is wide: a line that wraps stays behind."""
+        columns = os.get_terminal_size(self._out.fileno()).columns if self._out else 0
+        self._write(f"\r\x1b[K{text[: columns - 1] if columns else text}")
 
     def _write(self, text: str) -> None:
         if self._out is not None:
