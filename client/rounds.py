@@ -170,7 +170,15 @@ def sweep_federation(client: Client, agreement: Agreement, begun: float | None =
     newest = newest_model(parent, agreement.federation)
     if newest is None or not _open(parent, agreement.federation, newest):
         return None
-    if _answered(client, parent, agreement.federation, newest) or _under_way(client, agreement.federation, newest):
+    if _answered(client, parent, agreement.federation, newest):
+        return None
+    if _under_way(client, agreement.federation, newest):
+        log.info(
+            "%s: round %d: begun or saved less than %d s (time_limit) ago: left alone, for it may be under way",
+            agreement.federation,
+            newest,
+            client.time_limit,
+        )
         return None
     return train(client, agreement.federation, newest, begun=begun)
 

@@ -55,7 +55,7 @@ def _participate(client: Path, data: Path, once: bool, every: int) -> bool:
     settings = read_client(client)
     if not settings.agreement:
         raise SettingsError(str(client), ["agreement: expected at least one: a federation to take part in"])
-    own = deployed(settings, client.resolve().parent, data, is_function=False)
+    own = deployed(settings, client.resolve().parent, data, str(client), is_function=False)
     participation = Participation(own, alone=not once)
     return participation.look() if once else participation.go_on(every)
 
