@@ -346,6 +346,7 @@ def test_what_has_no_meaning_for_a_unit_is_refused(tmp_path: Path) -> None:
     assert "Δ  L2 sensitivity       2" in fedbucket(*command, cwd=tmp_path).stdout
     said = fedbucket(*command, "--examples", 100, cwd=tmp_path, status=2).stderr
     assert "unit client takes neither --examples nor --learning-rate" in said
+    assert "1<=x<=10000" in fedbucket(*command, "--rounds", 10**8, cwd=tmp_path, status=2).stderr  # it would take hours
 
 
 @pytest.mark.parametrize(
