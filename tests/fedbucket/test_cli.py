@@ -341,6 +341,15 @@ def test_what_is_not_there_is_said_without_a_traceback(tmp_path: Path) -> None:
     assert said == "Error: file/clinic: Not a directory\n"
 
 
+def test_who_has_seen_enough_of_an_output_hears_no_more(finished: Path) -> None:
+    command = [sys.executable, "-m", "fedbucket", "verify", "clinic"]
+    with subprocess.Popen(command, cwd=finished, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
+        assert process.stdout is not None
+        assert process.stderr is not None
+        process.stdout.close()
+        assert process.stderr.read() == ""
+
+
 def test_what_has_no_meaning_for_a_unit_is_refused(tmp_path: Path) -> None:
     command = ("privacy", "calibrate", "--epsilon", 2, "--delta", 1e-5, "--rounds", 10, "--clip-norm", 1)
     assert "Δ  L2 sensitivity       2" in fedbucket(*command, cwd=tmp_path).stdout
