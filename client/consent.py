@@ -45,29 +45,36 @@ def _objections(client: ClientSettings, agreement: Agreement, settings: Federati
         found.append(f"settings_sha256 is pinned to {agreement.settings_sha256}, the settings have {settings.sha256}")
     found += _privacy_objections(client, agreement, settings)
     if agreement.max_rounds is not None and settings.rounds > agreement.max_rounds:
-        found.append(f"rounds is {settings.rounds}, agreed are at most {agreement.max_rounds}")
+        found.append(f"rounds is {settings.rounds}, agreed are at most {agreement.max_rounds} (max_rounds)")
     if settings.metrics.share == "open" and not agreement.share_metrics:
         found.append(f"metrics.share is {settings.metrics.share!r}, share_metrics is not agreed")
     entry = settings.entry(client.id)
     if entry is None:
         found.append(f"{client.id} is not on the roster: {settings.roster}")
     elif agreement.max_examples is not None and entry.examples > agreement.max_examples:
-        found.append(f"examples of {client.id} is {entry.examples}, agreed are at most {agreement.max_examples}")
+        found.append(
+            f"examples of {client.id} is {entry.examples}, agreed are at most {agreement.max_examples} (max_examples)"
+        )
     return found
 
 
 def _privacy_objections(client: ClientSettings, agreement: Agreement, settings: FederationSettings) -> list[str]:
     privacy, budget = settings.privacy, client.budget
-    if privacy.mechanism not in agreement.mechanisms:
-        return [f"privacy.mechanism is {privacy.mechanism!r}, agreed are {list(agreement.mechanisms)}"]
-    if isinstance(privacy, NoPrivacy):
-        return []
     found = []
+    if privacy.mechanism not in agreement.mechanisms:
+        found.append(
+            f"privacy.mechanism is {privacy.mechanism!r}, agreed are {list(agreement.mechanisms)} (mechanisms)"
+        )
+    if isinstance(privacy, NoPrivacy):
+        return found
     unit = f"unit: one {privacy.unit}, {privacy.adjacency}; δ = {privacy.delta:g}"
     if agreement.max_epsilon is None:
         found.append(f"max_epsilon is not set; the federation asks for ε = {privacy.epsilon:g} ({unit})")
     elif privacy.epsilon > agreement.max_epsilon:
-        found.append(f"privacy.epsilon is {privacy.epsilon:g} ({unit}), agreed are at most {agreement.max_epsilon:g}")
+        found.append(
+            f"privacy.epsilon is {privacy.epsilon:g} ({unit}), agreed are at most {agreement.max_epsilon:g} "
+            "(max_epsilon)"
+        )
     if budget is None:
         found.append("the client's settings have no [budget]: nothing may be spent")
     elif (budget.unit, budget.adjacency) != (privacy.unit, privacy.adjacency):

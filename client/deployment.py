@@ -25,25 +25,28 @@ if TYPE_CHECKING:
     from client.learn import LocalTraining
 
 
-def deployed(settings: ClientSettings, folder: Path, data: Path, *, is_function: bool = True) -> Client:
+def deployed(settings: ClientSettings, folder: Path, data: Path, source: str, *, is_function: bool = True) -> Client:
     """Return the client of `settings`, with its buckets.
 
     Args:
         folder: what paths in the settings are relative to.
         data: a local folder for copies of data that lie in a bucket.
+        source: what an error calls the settings.
         is_function: whether it is killed at the time limit, and so has to stop before.
 
     Raises:
         SettingsError: there is no `state`, or no such device.
     """
     if settings.state is None:
-        raise SettingsError("client.toml", ["state: expected the bucket for private state, got nothing"])
-    check_device(settings.device)
+        raise SettingsError(
+            source, ['state: is missing: a bucket for private state, such as "file:///var/lib/fedbucket"']
+        )
+    check_device(settings.device, source)
     opened = cache(lambda url: open_store(url, settings.identity))
     pace = pace_of_function if is_function else pace_of_machine
     return Client(
         settings=settings,
-        open_parent=lambda agreement: opened(_parent(agreement)),
+        open_parent=lambda agreement: opened(_parent(agreement, source)),
         inbox=opened(settings.inbox) if settings.inbox is not None else None,
         state=opened(settings.state),
         learn=_Training(settings, folder, data),
@@ -60,7 +63,7 @@ def side(environment: Mapping[str, str], folder: Path, data: Path) -> Side:
         folder: the function's own, beside whose entry point the task lies.
         data: a local folder for copies of data that lie in a bucket.
     """
-    client = deployed(client_from_environment(environment), folder, data)
+    client = deployed(client_from_environment(environment), folder, data, "FEDBUCKET_CLIENT")
     return Side(
         client=client.settings.id,
         bucket=client.settings.inbox,
@@ -69,9 +72,9 @@ def side(environment: Mapping[str, str], folder: Path, data: Path) -> Side:
     )
 
 
-def _parent(agreement: Agreement) -> str:
+def _parent(agreement: Agreement, source: str) -> str:
     if agreement.parent is None:
-        raise SettingsError("client.toml", [f"agreement on {agreement.federation}: parent: is missing: its bucket"])
+        raise SettingsError(source, [f"agreement on {agreement.federation}: parent: is missing: its bucket"])
     return agreement.parent
 
 

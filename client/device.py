@@ -5,12 +5,16 @@ import re
 from exchange.errors import SettingsError
 
 
-def check_device(device: str) -> None:
-    """Raise SettingsError unless torch can compute on `device` here; only a device other than "cpu" imports torch."""
+def check_device(device: str, source: str) -> None:
+    """Raise SettingsError unless torch can compute on `device` here; only a device other than "cpu" imports torch.
+
+    Args:
+        source: the settings that name the device, as an error calls them.
+    """
     if not re.fullmatch(r"cpu|mps|cuda(:[0-9]+)?", device):
-        raise SettingsError("client.toml", [f'device: expected "cpu", "cuda", "cuda:1", … or "mps", got "{device}"'])
+        raise SettingsError(source, [f'device: expected "cpu", "cuda", "cuda:1", … or "mps", got "{device}"'])
     if device != "cpu" and (problem := _problem(device)):
-        raise SettingsError("client.toml", [f'device: "{device}": {problem}, or take "cpu"'])
+        raise SettingsError(source, [f'device: "{device}": {problem}, or take "cpu"'])
 
 
 def _problem(device: str) -> str | None:

@@ -1,5 +1,6 @@
 """One round of local training, and the first model."""
 
+import logging
 from collections.abc import Sized
 from pathlib import Path
 from typing import Any, cast
@@ -11,24 +12,31 @@ from torch.utils.data import Dataset
 from client.checkpoints import UNSAVED, Saves
 from client.data import data_source
 from client.privacy.accounting import SampledSteps
-from client.privacy.convex import full_batch_steps, refuse_unknown_convexity
+from client.privacy.convex import full_batch_steps
 from client.privacy.dp_sgd import DpSgd, dp_sgd, one_step
-from client.privacy.example_level import refuse_batch_statistics
 from client.privacy.noise import Source
 from client.privacy.plan import Difference, Plan
+from client.refusals import refuse_non_finite_weights, refuse_unfit_metrics, refuse_unfit_model
 from client.task import Task, load_task
 from client.training import count_correct, derive_seed, digest, evaluate, fit, seed_secretly, stacked
 from client.update import Learned
 from client.weights import floating, load_into, model_file, tied
 from exchange.documents import sha256
-from exchange.errors import InvalidTensorFile, TaskError, UnsupportedModel
-from exchange.records import LARGEST_METRIC, MAX_METRIC_NAME, MAX_METRICS, Metrics
+from exchange.errors import TaskError, UnsupportedModel
+from exchange.records import Metrics
 from exchange.spec import Agreement, ClientEntry, ClientSettings, FederationSettings
+
+log = logging.getLogger(__name__)
 
 
 def initial_model(task: Task, settings: FederationSettings) -> bytes:
-    """Return global model 0: the task's model, initialised from the seed in the settings."""
+    """Return global model 0: the task's model, initialised from the seed in the settings.
+
+    Raises:
+        UnsupportedModel: clients would refuse to train it, and a federation keeps the model that it began with.
+    """
     module = task.model(derive_seed(settings.train.seed, "initial weights"))
+    refuse_unfit_model(task, module, settings)
     return model_file(module, {"federation": settings.name, "round": "0"})
 
 
@@ -78,12 +86,15 @@ class LocalTraining:
         code, examples = sha256(task.path.read_bytes()), len(cast(Sized, dataset))
         saves = saves.bound(task_sha256=code, examples=str(examples))
         metrics, correct = self._evaluate(task, source, settings, model)
-        if plan is not None:
-            with task.blamed("model()"):
-                refuse_batch_statistics(module)
-            if plan.privacy.unit == "example":
-                return Learned(self._private(task, module, dataset, plan, saves), metrics, correct, tied(module))
-        return Learned(self._fit(task, module, dataset, settings, round_, saves), metrics)
+        refuse_unfit_model(task, module, settings)
+        if plan is not None and plan.privacy.unit == "example":
+            return Learned(self._private(task, module, dataset, plan, saves), metrics, correct, tied(module))
+        difference = self._fit(task, module, dataset, settings, round_, saves)
+        if plan is None:
+            return Learned(difference, metrics)
+        # Noise on weights that training leaves alone would change them all the same, and hide nothing.
+        trained = [name for name, parameter in module.named_parameters() if parameter.requires_grad]
+        return Learned({name: difference[name] for name in trained}, metrics, tied=tied(module))
 
     def _evaluate(
         self, task: Task, source: str, settings: FederationSettings, model: bytes
@@ -99,7 +110,7 @@ class LocalTraining:
         if share == "noised":
             return {}, count_correct(task, module, held_out, self._settings.device)
         metrics = evaluate(task, module, held_out, self._settings.device)
-        _refuse_unfit(task, metrics)
+        refuse_unfit_metrics(task, metrics, settings.stop)
         return metrics, None
 
     def _fit(
@@ -109,6 +120,12 @@ class LocalTraining:
         before = floating(module)
         seed = derive_seed(settings.train.seed, self._settings.id, round_)
         fit(task, module, dataset, settings.train, seed, settings.train.local_epochs, self._settings.device, saves)
+        if not all(tensor.isfinite().all() for tensor in module.state_dict().values()):
+            log.warning(
+                "%s: training ended in weights that are not finite: look for NaN in the data, or take "
+                "a smaller train.learning_rate",
+                task.path,
+            )
         return {name: after.astype(np.float64) - before[name] for name, after in floating(module).items()}
 
     def _private(self, task: Task, module: Module, dataset: Dataset[Any], plan: Plan, saves: Saves) -> Difference:
@@ -140,7 +157,6 @@ class LocalTraining:
                     # In a sum that goes on with other rows than it was begun with, a row that moved could count twice.
                     saves=saves.bound(data_sha256=digest((inputs, targets))),
                 )
-            refuse_unknown_convexity(module, task.has_own_loss)
             return full_batch_steps(
                 module,
                 inputs,
@@ -187,25 +203,5 @@ def training_data(task: Task, source: str, limit: int | None) -> Dataset[Any]:
 def _global_model(task: Task, model: bytes) -> Module:
     module = task.model(0)
     load_into(module, model)
-    _refuse_non_finite_weights(module)
+    refuse_non_finite_weights(module)
     return module
-
-
-def _refuse_non_finite_weights(module: Module) -> None:
-    """Raise InvalidTensorFile, before anything is charged, for a model that nothing can be learned from."""
-    if unfit := [name for name, tensor in module.state_dict().items() if not tensor.isfinite().all()]:
-        raise InvalidTensorFile(f"the global model holds values that are not finite, in {unfit}; nothing was learned")
-
-
-def _refuse_unfit(task: Task, metrics: Metrics) -> None:
-    """Raise TaskError, before anything is charged, for metrics for which the parent would reject the update."""
-    unfit = {
-        name: value
-        for name, value in metrics.items()
-        if not abs(value) < LARGEST_METRIC or len(name) > MAX_METRIC_NAME  # nor is NaN below
-    }
-    if unfit or len(metrics) > MAX_METRICS:
-        raise TaskError(
-            f"{task.path}: metrics() gave {unfit or len(metrics)}, expected numbers below {LARGEST_METRIC:g} in "
-            f"magnitude, at most {MAX_METRICS}, by names of at most {MAX_METRIC_NAME} characters: these are shared"
-        )

@@ -174,7 +174,15 @@ def sweep_federation(client: Client, agreement: Agreement, begun: float | None =
     newest = None if exists(parent, str(keys.Finished(federation))) else newest_model(parent, federation)
     if newest is None or _answered(client, parent, federation, newest):
         return None
-    if final_reason(open_model(parent, federation, newest)) is not None or _under_way(client, federation, newest):
+    if final_reason(open_model(parent, federation, newest)) is not None:
+        return None
+    if _under_way(client, federation, newest):
+        log.info(
+            "%s: round %d: begun or saved less than %d s (time_limit) ago: left alone, for it may be under way",
+            federation,
+            newest,
+            client.time_limit,
+        )
         return None
     return train(client, federation, newest, begun=begun)
 

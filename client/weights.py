@@ -41,7 +41,11 @@ def load_into(module: Module, data: bytes) -> None:
     state = module.state_dict()
     if differences := _differences(arrays, state):
         lines = "\n".join(f"  {line}" for line in differences)
-        raise TaskError(f"the task's model() is not the federation's global model:\n{lines}")
+        raise TaskError(
+            f"the task's model() is not the federation's global model:\n{lines}\n"
+            "a federation keeps the model that it began with: take the task that made it, or begin another federation "
+            "(`fedbucket run`: in another folder, --out)"
+        )
     with torch.no_grad():
         for name, tensor in state.items():
             tensor.copy_(torch.from_numpy(np.array(arrays[name])))

@@ -186,8 +186,21 @@ def _results(folder: RunFolder, summary: dict[str, Any]) -> str:
     if (examples := summary["test_examples"]) and summary["federated_accuracy"] is not None:
         chance = f"differences below {100 * margin(summary['federated_accuracy'], examples):.1f} points may be chance"
         lines.append(f"  test set            {examples} examples; {chance}")
+    lines += _other_metrics(summary["metrics"])
     lines.append(f"  privacy             {_privacy(summary['privacy'])}")
     return "\n".join([*lines, f"results: {folder.path}", f"look at: {folder.report}"])
+
+
+def _other_metrics(metrics: dict[str, Any]) -> list[str]:
+    """Return a line for each metric of the test set but accuracy, of which the settings may have any."""
+    lines = []
+    for name, value in metrics["federated"].items():
+        if name != "accuracy":
+            alone = [found[name] for found in metrics["alone"].values() if name in found]
+            compared = f"; alone {sum(alone) / len(alone):.4g} on average" if alone else ""
+            compared += f"; pooled {metrics['pooled'][name]:.4g}" if name in (metrics["pooled"] or {}) else ""
+            lines.append(f"  {name:<18}  {value:.4g} federated{compared}")
+    return lines
 
 
 def _status_table(found: inspection.Status) -> str:

@@ -41,16 +41,29 @@ def run(client: Path, once: bool, every: int) -> None:
     for package in ("client", "fedbucket"):
         logging.getLogger(package).setLevel(logging.INFO)
     signal.signal(signal.SIGTERM, _terminated)
-    with plain_errors(), tempfile.TemporaryDirectory() as data:
-        settings = read_client(client)
-        if not settings.agreement:
-            raise SettingsError(str(client), ["agreement: expected at least one: a federation to take part in"])
-        own = deployed(settings, client.resolve().parent, Path(data), is_function=False)
-        participation = Participation(own, alone=not once)
-        if not (participation.look() if once else participation.go_on(every)):
+    with plain_errors():
+        try:
+            with tempfile.TemporaryDirectory() as data:
+                well = _participate(client, Path(data), once, every)
+        except _Terminated:
+            raise SystemExit(_TERMINATED) from None
+        if not well:
             raise SystemExit(1)
+
+
+def _participate(client: Path, data: Path, once: bool, every: int) -> bool:
+    settings = read_client(client)
+    if not settings.agreement:
+        raise SettingsError(str(client), ["agreement: expected at least one: a federation to take part in"])
+    own = deployed(settings, client.resolve().parent, data, str(client), is_function=False)
+    participation = Participation(own, alone=not once)
+    return participation.look() if once else participation.go_on(every)
+
+
+class _Terminated(KeyboardInterrupt):
+    """SIGTERM has come. For a SystemExit a task would be blamed that was at work just then."""
 
 
 def _terminated(_signal: int, _frame: FrameType | None) -> None:
     click.echo("terminated; the same command goes on from here", err=True)
-    raise SystemExit(_TERMINATED)
+    raise _Terminated

@@ -14,7 +14,7 @@ from client.privacy.ou import DEFAULT_THETA, DEFAULT_TIME, calibrate
 from client.privacy.plan import make_plan
 from client.privacy.sensitivity import client_sensitivity, one_step_sensitivity
 from exchange.errors import SettingsError
-from exchange.spec import ClientSettings, FederationSettings, read_client, read_federation
+from exchange.spec import MAX_ROUNDS, ClientSettings, FederationSettings, read_client, read_federation
 from exchange.stores import Store, open_store
 from fedbucket.local.folder import RunFolder
 from fedbucket.terminal import plain_errors, run_path
@@ -34,7 +34,7 @@ def privacy() -> None:
 @privacy.command(name="calibrate")
 @click.option("--epsilon", "target", type=float, required=True, help="ε of all rounds together.")
 @click.option("--delta", type=float, required=True, help="δ, at which ε holds.")
-@click.option("--rounds", type=int, required=True, help="Releases that share the budget.")
+@click.option("--rounds", type=click.IntRange(1, MAX_ROUNDS), required=True, help="Releases that share the budget.")
 @click.option(
     "--clip-norm", type=float, required=True, help="C: of the whole difference, or of one example's gradient."
 )
@@ -179,7 +179,13 @@ def _audit_table(found: "Audited", trials: int) -> str:
 
 def _state(path: Path, settings: ClientSettings) -> Store:
     if settings.state is None:
-        raise SettingsError(str(path), ["state: expected the URL of the client's private state"])
+        raise SettingsError(
+            str(path),
+            [
+                "state: is missing: the bucket for private state. `fedbucket run` keeps and opens accounts in its own "
+                "folder: look into them by `fedbucket privacy ledger CLIENT --run RUN`"
+            ],
+        )
     return open_store(settings.state)
 
 

@@ -22,6 +22,8 @@ def plain_errors() -> Iterator[None]:
         yield
     except (FedbucketError, ValueError) as error:
         raise click.ClickException(str(error)) from error
+    except BrokenPipeError:
+        raise  # `… | head` has seen enough: click ends without a word
     except OSError as error:
         said = f"{error.filename}: {error.strerror}" if error.filename and error.strerror else str(error)
         raise click.ClickException(said) from error

@@ -168,6 +168,8 @@ def _unfit_metrics(settings: "FederationSettings") -> str | None:
         return None
     if not isinstance(privacy, OrnsteinUhlenbeckPrivacy) or privacy.unit != "example":
         return 'metrics.share: "noised" goes with mechanism "ornstein-uhlenbeck" and unit "example" only'
+    if settings.stop.patience is not None and settings.stop.metric != "accuracy":
+        return f'stop.metric: "noised" shares the accuracy only, expected "accuracy", got "{settings.stop.metric}"'
     if undeclared := [entry.id for entry in settings.client if entry.validation_examples is None]:
         return f'metrics.share: "noised" needs validation_examples of every client; missing for {undeclared}'
     return None

@@ -20,9 +20,11 @@ _Settings = TypeVar("_Settings", bound=Document)
 
 
 def check_identifier(name: str) -> None:
-    """Raise SettingsError unless `name` can be the name of a federation or a client."""
+    """Raise SettingsError unless `name` can be the name of a federation."""
     if len(name) > 63 or not re.fullmatch(FEDERATION, name, re.ASCII):
-        raise SettingsError("name", [f"expected 1 to 63 lower-case letters, digits and inner hyphens, got {name!r}"])
+        raise SettingsError(
+            "name", [f"expected 1 to 63 lower-case letters, digits and inner hyphens, and not 'ledger', got {name!r}"]
+        )
 
 
 def read_federation(path: Path) -> FederationSettings:
@@ -62,8 +64,10 @@ def read_toml(path: Path) -> dict[str, Any]:
     """Return the content of a TOML file; raises SettingsError."""
     try:
         return _parse_toml(path.read_text(encoding="utf-8"), str(path))
-    except (OSError, UnicodeDecodeError) as error:
-        raise SettingsError(str(path), [f"cannot be read: {error}"]) from error
+    except UnicodeDecodeError as error:
+        raise SettingsError(str(path), [f"expected text in UTF-8, save it as that: {error}"]) from error
+    except OSError as error:
+        raise SettingsError(str(path), [f"cannot be read: {error.strerror or error}"]) from error
 
 
 def _from_environment(kind: type[_Settings], environment: Mapping[str, str], variable: str, file: str) -> _Settings:
@@ -74,6 +78,6 @@ def _from_environment(kind: type[_Settings], environment: Mapping[str, str], var
 
 def _parse_toml(text: str, source: str) -> dict[str, Any]:
     try:
-        return tomllib.loads(text)
+        return tomllib.loads(text.removeprefix("\ufeff"))  # a byte-order mark, with which Windows begins a text
     except (ValueError, RecursionError) as error:  # besides TOMLDecodeError: a number too long, arrays nested too deep
         raise SettingsError(source, [f"not TOML: {error}"]) from error

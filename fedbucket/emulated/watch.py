@@ -47,7 +47,7 @@ class Watch:
     def _show(self, key: keys.Key | None) -> None:
         match key:
             case keys.Model(_, round_) if round_ > 0:
-                self._progress.evaluated(round_ - 1, None)
+                self._progress.evaluated(round_ - 1, {})
             case keys.Receipt(_, round_, client):
                 self._answers[round_].add(client)
                 self._progress.answered(round_, self._answers[round_])

@@ -92,7 +92,7 @@ class LocalFederation:
     def _begin(self, init: bytes | None) -> None:
         settings = self._settings
         try:
-            if newest_model(self._store, settings.name) is None:
+            if (newest := newest_model(self._store, settings.name)) is None:
                 model = init or self._pool.call("first_model")
                 if sentence := noise_of(settings, model):
                     self._progress.note(sentence)
@@ -102,11 +102,22 @@ class LocalFederation:
                 put(self._store, str(keys.Settings(settings.name)), settings.to_bytes())
                 if init is not None:
                     put(self._store, str(keys.Model(settings.name, 0)), init)
+                self._note_found(newest)
         except DifferentContent as error:
             raise RunStopped(
                 f"{self._run.path} holds a run with other settings or another first model than these "
                 f"(settings: SHA-256 {settings.sha256}); take another folder with --out, or remove that one"
             ) from error
+
+    def _note_found(self, newest: int) -> None:
+        """Say what was there before: whoever has changed the task or the data since may expect a new run."""
+        if exists(self._store, str(keys.Finished(self._settings.name))):
+            self._progress.note(
+                f"{self._run.path} holds this run, finished: it is not run again; for a new one take another folder "
+                "with --out, or remove that one"
+            )
+        else:
+            self._progress.note(f"goes on at round {newest} with the run in {self._run.path}")
 
     def _deliver(self, delivery: Delivery[ObjectCreated]) -> None:
         event = delivery.event
@@ -157,7 +168,7 @@ class LocalFederation:
 
     def _close(self, round_: int, metrics: Metrics) -> None:
         self._journal.close(round_, metrics)
-        self._progress.evaluated(round_, metrics.get("accuracy"))
+        self._progress.evaluated(round_, metrics)
 
     def _evaluate_missing(self) -> None:
         """Take up the rounds that an interrupted process made and did not write down."""
@@ -239,7 +250,9 @@ class LocalFederation:
         except BrokenProcessPool as error:
             self._deaths += 1
             if self._deaths > _MAX_DEATHS:
-                raise RunStopped("worker processes die one after the other, perhaps for want of memory") from error
+                raise RunStopped(
+                    "worker processes die one after the other: for want of memory, or since the task ends them"
+                ) from error
             return None
         self._deaths = 0
         return outcome

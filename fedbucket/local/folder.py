@@ -12,13 +12,14 @@ runs/demo/{summary.json,rounds.jsonl,model.safetensors,report.html}
 """
 
 import fcntl
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
+from client import consent
 from exchange.documents import Document
-from exchange.errors import RunStopped, SettingsError
+from exchange.errors import ConsentRefused, RunStopped, SettingsError
 from exchange.spec import (
     ClientSettings,
     FederationSettings,
@@ -131,16 +132,15 @@ def read_folder(federation: Path) -> FederationFolder:
     """Return the federation whose federation.toml is at `federation`.
 
     Raises:
-        SettingsError: a file is not sound, or a client of the roster has no file; every mistake is named.
+        SettingsError: a file is not sound, or not one file is that of a client on the roster; every mistake is named.
+        ConsentRefused: a client of the roster does not agree; those that do not are all named.
     """
     settings = read_federation(federation)
     folder = federation.resolve().parent
-    clients = {path.stem: read_client(path) for path in sorted((folder / _CLIENTS).glob("*.toml"))}
-    found = {client.id: _pinned(client, settings) for client in clients.values()}
-    if missing := [client for client in settings.roster if client not in found]:
-        raise SettingsError(
-            str(folder / _CLIENTS), [f"{client}: on the roster; expected a file {client}.toml" for client in missing]
-        )
+    files = {path: read_client(path) for path in sorted((folder / _CLIENTS).glob("*.toml"))}
+    _refuse_other_than_one_file_each(folder / _CLIENTS, settings.roster, files)
+    found = {client.id: _pinned(client, settings) for client in files.values()}
+    _refuse_disagreement(folder / _CLIENTS, settings, found)
     local = folder / "local.toml"
     return FederationFolder(
         folder,
@@ -148,6 +148,30 @@ def read_folder(federation: Path) -> FederationFolder:
         found,
         validate(LocalSettings, read_toml(local), str(local)) if local.exists() else LocalSettings(),
     )
+
+
+def _refuse_other_than_one_file_each(folder: Path, roster: Sequence[str], files: Mapping[Path, ClientSettings]) -> None:
+    mistakes = []
+    for client in roster:
+        names = [path.name for path, own in files.items() if own.id == client]
+        if not names:
+            mistakes.append(f'{client}: on the roster; expected a file {client}.toml with id = "{client}"')
+        elif len(names) > 1:
+            mistakes.append(f'{client}: expected one file with id = "{client}", got {" and ".join(names)}')
+    if mistakes:
+        raise SettingsError(str(folder), mistakes)
+
+
+def _refuse_disagreement(folder: Path, settings: FederationSettings, clients: Mapping[str, ClientSettings]) -> None:
+    """Raise ConsentRefused before a run begins: it would stop there, with a first model that cannot be changed."""
+    refusals = []
+    for client in settings.roster:
+        try:
+            consent.check(clients[client], settings.name, settings)
+        except ConsentRefused as error:
+            refusals.append(str(error))
+    if refusals:
+        raise ConsentRefused("\n".join([*refusals, f"what a client agrees to is in its file in {folder}"]))
 
 
 def _pinned(client: ClientSettings, settings: FederationSettings) -> ClientSettings:

@@ -85,6 +85,7 @@ def value_of(future: "Future[Outcome]") -> Any:
 
 
 def _begin_worker(federation: FederationFolder, run: RunFolder) -> None:
+    os.dup2(2, 1)  # what a task prints is no result: `fedbucket run --json` writes JSON and nothing else
     from fedbucket.local import workers  # here and not above: it imports torch
 
     workers.begin(federation, run)

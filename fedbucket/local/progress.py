@@ -7,9 +7,12 @@ import time
 from collections.abc import Collection, Sequence
 from typing import TextIO
 
+from exchange.records import Metrics
+
 _REFRESH = 0.1  # seconds between two drawings of the line
 _CLEAR = "\r\x1b[K"  # to the start of the line, and nothing more on it
 _UNKNOWN = 1000  # columns
+_METRICS = 2  # of which the line still has room, where accuracy is none of them
 _DOTS = 20  # clients, of which each still has a dot of its own in the line
 
 
@@ -36,7 +39,7 @@ class Progress:
         self._rounds = rounds
         self._roster = roster
         self._first: tuple[int, float] | None = None
-        self._accuracy: float | None = None
+        self._metrics: Metrics = {}
         self._drawn = 0.0
 
     def answered(self, round_: int, clients: Collection[str]) -> None:
@@ -52,9 +55,9 @@ class Progress:
             tail = self._tail(round_, now)
             self._draw(f"{head}{shown}{answered}{tail}", f"{head}{answered}{tail}", f"{head}{answered}")
 
-    def evaluated(self, round_: int, accuracy: float | None) -> None:
-        """A round is over."""
-        self._accuracy = accuracy if accuracy is not None else self._accuracy
+    def evaluated(self, round_: int, metrics: Metrics) -> None:
+        """A round is over, and its model has these metrics on the test set."""
+        self._metrics = metrics or self._metrics
         if not self._live:
             self._write(f"round {round_} ({round_ + 1}/{self._rounds}){self._tail(round_ + 1, time.monotonic())}\n")
 
@@ -85,11 +88,12 @@ class Progress:
         return size - 1 if size else _UNKNOWN  # a letter in the last column makes some terminals wrap
 
     def _tail(self, done: int, now: float) -> str:
-        accuracy = f"  accuracy {self._accuracy:.3f}" if self._accuracy is not None else ""
+        shown = {"accuracy": self._metrics["accuracy"]} if "accuracy" in self._metrics else self._metrics
+        metrics = "".join(f"  {name} {value:.3f}" for name, value in [*shown.items()][:_METRICS])
         if self._first is None or done <= self._first[0]:
-            return accuracy
+            return metrics
         left = (now - self._first[1]) / (done - self._first[0]) * (self._rounds - done)
-        return f"{accuracy}  {int(left) // 60}:{int(left) % 60:02d} left"
+        return f"{metrics}  {int(left) // 60}:{int(left) % 60:02d} left"
 
     def _write(self, text: str) -> None:
         if self._out is not None:

@@ -1,6 +1,7 @@
 """The model and the data: plain torch, nothing imported from fedbucket. Each organisation deploys its own copy.
 
-Replace both functions by your own. Optional: loss(output, target) and metrics(output, target).
+Replace both functions by your own. Optional: loss(output, target), by default cross entropy, and metrics(output,
+target), by default accuracy: a task that is no classification brings both.
 """
 
 from pathlib import Path

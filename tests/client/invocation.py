@@ -20,7 +20,7 @@ if __name__ == "__main__":
     torch.optim.SGD([torch.zeros(1, requires_grad=True)], 0.1).step()
     toml = Path(sys.argv[1])
     with tempfile.TemporaryDirectory() as data:
-        own = deployed(read_client(toml), toml.parent, Path(data))
+        own = deployed(read_client(toml), toml.parent, Path(data), str(toml))
         try:
             rounds.handle(own, ObjectCreated("inbox", str(keys.Ticket("orchard", 0)), "an event"))
         except TrainingPaused as paused:

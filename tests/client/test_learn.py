@@ -16,10 +16,10 @@ from client.learn import LocalTraining, initial_model
 from client.privacy.plan import make_plan
 from client.update import Learned
 from exchange import tensors
-from exchange.errors import TaskError
+from exchange.errors import TaskError, UnsupportedModel
 from exchange.spec import FederationSettings
 from tests.support.federation import Federation
-from tests.support.settings import client_settings, federation_settings
+from tests.support.settings import PRIVATE, client_settings, federation_settings
 from tests.support.tasks import task, write_data, write_task
 
 EXAMPLES = 50  # of birch, by the settings
@@ -160,6 +160,57 @@ def test_a_shared_metric_that_the_parent_would_reject_is_told_before_anything_is
         learning(tmp_path, settings)(client_settings("birch", settings).agreement[0], settings, 0, first, None)
 
 
+def test_metrics_without_the_one_that_the_federation_stops_by_are_told(tmp_path: Path):
+    write_data(tmp_path / "own.npz")
+    settings = federation_settings(metrics={"share": "open"}, stop={"patience": 2})
+    first = initial_model(task(tmp_path, "def metrics(output, target): return {'mse': 0.5}"), settings)
+    with pytest.raises(TaskError, match=r"metrics\(\) gave \['mse'\]; expected 'accuracy' among them"):
+        learning(tmp_path, settings)(client_settings("birch", settings).agreement[0], settings, 0, first, None)
+
+
+def test_a_training_that_diverges_says_what_may_help(tmp_path: Path, caplog: pytest.LogCaptureFixture):
+    write_data(tmp_path / "own.npz")
+    learned(tmp_path, batches())
+    assert not caplog.messages
+    settings = batches(learning_rate=1e38, local_epochs=2, proximal_mu=10.0)
+    assert not np.isfinite(learned(tmp_path, settings).difference["weight"]).all()
+    assert any("a smaller train.learning_rate" in message for message in caplog.messages)
+
+
+FROZEN = """
+def model():
+    module = torch.nn.Sequential(torch.nn.Linear(2, 4), torch.nn.Linear(4, 3))
+    module[0].requires_grad_(False)
+    return module
+"""
+
+
+@pytest.mark.parametrize("unit", ["client", "example"])
+def test_weights_that_training_leaves_alone_get_no_noise(tmp_path: Path, unit: str):
+    write_data(tmp_path / "own.npz")
+    settings = federation_settings(privacy=PRIVATE | {"unit": unit})
+    first = initial_model(task(tmp_path, FROZEN), settings)
+    agreement = client_settings("birch", settings).agreement[0]
+    found = learning(tmp_path, settings)(agreement, settings, 0, first, make_plan(settings, "birch"))
+    assert found.difference.keys() == {"1.weight", "1.bias"}
+
+
+@pytest.mark.parametrize(
+    ("model", "train", "said"),
+    [
+        ("torch.nn.Sequential(torch.nn.Linear(2, 3), torch.nn.BatchNorm1d(3))", {}, "layer '1'.*GroupNorm"),
+        ("torch.nn.Sequential(torch.nn.Linear(2, 3))", {"local_epochs": 2}, "take local_epochs = 1"),
+    ],
+)
+def test_a_model_that_no_client_would_train_begins_no_federation(
+    tmp_path: Path, model: str, train: dict[str, Any], said: str
+):
+    loaded = task(tmp_path, f"def model(): return {model}")
+    initial_model(loaded, federation_settings(train=train))
+    with pytest.raises(UnsupportedModel, match=said):
+        initial_model(loaded, federation_settings(train=train, privacy=PRIVATE | {"unit": "example"}))
+
+
 @pytest.mark.parametrize(
     "data", ["return None", "return TensorDataset(torch.zeros(0, 2), torch.zeros(0))"], ids=["none", "empty"]
 )
@@ -176,7 +227,7 @@ def test_a_model_that_changed_since_the_federation_began_is_refused_by_name(tmp_
     first = initial_model(task(tmp_path), federation_settings())
     write_task(tmp_path, "def model(): return torch.nn.Linear(2, 4)")
     agreement = client_settings("birch", federation_settings()).agreement[0]
-    with pytest.raises(TaskError, match=r"weight: expected \(3, 2\), model\(\) has \(4, 2\)"):
+    with pytest.raises(TaskError, match=r"weight: expected \(3, 2\), model\(\) has \(4, 2\)\n.* begin another"):
         learning(tmp_path, federation_settings())(agreement, federation_settings(), 0, first, None)
 
 

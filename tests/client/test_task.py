@@ -41,10 +41,12 @@ def test_a_task_is_loaded_from_its_file(tmp_path: Path):
 
 
 def test_a_file_that_is_not_there_is_named(tmp_path: Path):
+    (tmp_path / "task.txt").write_text("model = data = print")
     for path in (tmp_path / "nothing.py", tmp_path, tmp_path / "task.txt"):
         with pytest.raises(TaskError) as caught:
             load_task(path)
         assert_blames(caught, path, "expected a Python file with model() and data()")
+        assert ("no such file" in str(caught.value)) == (not path.exists())
 
 
 @pytest.mark.parametrize(
@@ -135,6 +137,31 @@ def test_data_must_return_a_dataset_with_a_length(tmp_path: Path, returned: str)
     assert_blames(caught, loaded.path, "expected a torch Dataset with a length")
 
 
+@pytest.mark.parametrize(
+    ("returned", "came"),
+    [
+        ("(torch.ones(5, 2), torch.ones(5))", "a tensor of shape (5, 2)"),
+        ("[{'inputs': torch.ones(2), 'targets': 1}]", "a dict"),
+        ("[(torch.ones(2), torch.ones(2), 1)]", "(a tensor of shape (2,), a tensor of shape (2,), an int)"),
+        ("[('once upon a time', 1)]", "(a str, an int)"),
+        ("[((torch.ones(2), torch.ones(2)), 1)]", "((a tensor of shape (2,), a tensor of shape (2,)), an int)"),
+    ],
+)
+def test_examples_that_are_no_pairs_are_told_without_their_content(tmp_path: Path, returned: str, came: str):
+    loaded = task(tmp_path, f"def data(source, split): return {returned}")
+    with pytest.raises(TaskError) as caught:
+        loaded.data("x", "train")
+    assert_blames(caught, loaded.path, f"data('x', 'train') gave a first example of {came}, expected a pair")
+
+
+@pytest.mark.parametrize("where", ["exit(0)", "def model(): exit(0)"])
+def test_a_task_that_would_end_its_process_is_told(tmp_path: Path, where: str):
+    path = write_task(tmp_path, where)
+    with pytest.raises(TaskError) as caught:
+        load_task(path).model(0)
+    assert_blames(caught, path, "raised SystemExit: 0", at="exit(0)")
+
+
 def test_a_plain_list_of_pairs_is_a_dataset(tmp_path: Path):
     loaded = task(tmp_path, "def data(source, split): return [(torch.ones(2), 1)] * 5")
     assert len(loaded.data("x", "train")) == 5
@@ -200,7 +227,9 @@ def test_an_example_that_fails_is_told_with_its_line(tmp_path: Path):
                 return 6
 
             def __getitem__(self, index):
-                raise OSError("bad sector")
+                if index == 3:
+                    raise OSError("bad sector")
+                return torch.zeros(2), 0
 
         def data(source, split):
             return Rows()
@@ -211,12 +240,22 @@ def test_an_example_that_fails_is_told_with_its_line(tmp_path: Path):
     assert_blames(caught, loaded.path, "training raised OSError: bad sector", at="raise OSError")
 
 
-@pytest.mark.parametrize("loss", ["return 0.5", "return output", "return None"])
-def test_a_loss_that_is_no_scalar_is_told(tmp_path: Path, loss: str):
-    loaded = task(tmp_path, f"def loss(output, target): {loss}")
+@pytest.mark.parametrize(
+    ("loss", "what"), [("0.5", "a float"), ("output", "a tensor of shape (4, 3)"), ("None", "a NoneType")]
+)
+def test_a_loss_that_is_no_scalar_is_told(tmp_path: Path, loss: str, what: str):
+    loaded = task(tmp_path, f"def loss(output, target): return {loss}")
     with pytest.raises(TaskError) as caught:
         fit(loaded, loaded.model(0), EXAMPLES, STEP, 0, 1, "cpu")
-    assert_blames(caught, loaded.path, "training raised")
+    assert_blames(caught, loaded.path, f"loss() returned {what}, expected one number: the mean of the batch")
+
+
+def test_a_target_that_the_default_loss_does_not_take_is_told_with_what_may_be_missing(tmp_path: Path):
+    loaded = task(tmp_path)
+    measured = TensorDataset(torch.randn(6, 2), torch.zeros(6))
+    with pytest.raises(TaskError) as caught:
+        fit(loaded, loaded.model(0), measured, STEP, 0, 1, "cpu")
+    assert_blames(caught, loaded.path, "cross entropy, the loss of a task without loss(output, target), raised")
 
 
 def test_metrics_that_fail_are_told_with_their_line(tmp_path: Path):
@@ -231,7 +270,26 @@ def test_metrics_that_are_not_numbers_by_name_are_told(tmp_path: Path, returned:
     loaded = task(tmp_path, f"def metrics(output, target): return {returned}")
     with pytest.raises(TaskError) as caught:
         evaluate(loaded, loaded.model(0), EXAMPLES, "cpu")
-    assert_blames(caught, loaded.path, "metrics() raised")
+    assert_blames(caught, loaded.path, "metrics() ")
+
+
+@pytest.mark.parametrize(
+    ("output", "target"),
+    [((6, 1), (6, 1)), ((6, 1), (6,)), ((6,), (6,)), ((6, 3), (6, 3)), ((6, 3), (6, 1)), ((6, 3, 4), (6, 3))],
+)
+def test_accuracy_is_given_for_classes_only_and_what_is_missing_is_told(
+    tmp_path: Path, output: tuple[int, ...], target: tuple[int, ...]
+):
+    loaded = task(tmp_path)
+    with pytest.raises(TaskError) as caught:
+        loaded.metrics(torch.zeros(output), torch.zeros(target))
+    assert_blames(caught, loaded.path, "has no metrics()", str(output), str(target), "add metrics(output, target)")
+
+
+def test_accuracy_is_given_for_classes_of_pixels_too(tmp_path: Path):
+    output = torch.zeros(2, 3, 4, 4)
+    output[:, 1] = 1
+    assert task(tmp_path).metrics(output, torch.ones(2, 4, 4, dtype=torch.long)) == {"accuracy": 1.0}
 
 
 def test_a_split_without_examples_cannot_be_evaluated_on(tmp_path: Path):

@@ -334,6 +334,15 @@ def test_a_missing_file_is_an_error_with_its_name(tmp_path: Path) -> None:
         read_federation(tmp_path)
 
 
+def test_other_text_than_utf_8_is_told_and_its_byte_order_mark_is_taken(tmp_path: Path) -> None:
+    path = tmp_path / "client.toml"
+    path.write_text('id = "a"\ndata = "Übersicht.csv"\n', encoding="latin-1")
+    with pytest.raises(SettingsError, match="expected text in UTF-8, save it as that"):
+        read_client(path)
+    path.write_text('id = "a"\ndata = "Übersicht.csv"\n', encoding="utf-8-sig")  # as Windows' editor may save it
+    assert read_client(path).data == "Übersicht.csv"
+
+
 def test_missing_environment_settings_are_named() -> None:
     with pytest.raises(SettingsError, match="FEDBUCKET_CLIENT"):
         client_from_environment({"PATH": "/bin"})
@@ -445,6 +454,12 @@ NOISED: dict[str, Any] = {
     "client.1.validation_examples": 100,
 }
 OTHERS_NOISED = [("rounds", 30), ("metrics.noise_multiplier", 6.0), ("client.1.validation_examples", 101)]
+
+
+def test_a_metric_that_is_not_shared_cannot_stop_a_federation() -> None:
+    assert federation(**NOISED, **{"stop.patience": 2}).stop.metric == "accuracy"
+    with pytest.raises(SettingsError, match='"noised" shares the accuracy only, expected "accuracy", got "auc"'):
+        federation(**NOISED, **{"stop.patience": 2, "stop.metric": "auc"})
 
 
 def test_any_other_setting_gives_another_digest() -> None:

@@ -23,6 +23,10 @@ from fedbucket.endings import ending
 from tests.support.buckets import contents
 
 ROUNDS = 4
+REGRESSION = """
+def metrics(output, target):
+    return {"mse": float(((output[:, 1] - target) ** 2).mean() / 1e3)}
+"""
 
 
 def fedbucket(*arguments: object, cwd: Path, status: int = 0) -> subprocess.CompletedProcess[str]:
@@ -92,7 +96,8 @@ def test_the_model_comes_back_as_a_torch_module(finished: Path) -> None:
 
 def test_a_finished_run_is_not_run_again(finished: Path) -> None:
     before = model_of(finished / "runs" / "clinic")
-    fedbucket("run", "clinic/federation.toml", cwd=finished)
+    said = fedbucket("run", "clinic/federation.toml", cwd=finished).stderr
+    assert "it is not run again; for a new one take another folder with --out" in said
     assert model_of(finished / "runs" / "clinic") == before
     assert len(rounds_of(finished / "runs" / "clinic")) == ROUNDS
 
@@ -278,9 +283,30 @@ def test_a_task_that_raises_is_named_and_the_run_goes_on_once_it_is_mended(tmp_p
     said = fedbucket("run", federation, cwd=tmp_path, status=1).stderr
     assert "no such ward" in said
     assert "task.py" in said
-    task.write_text(sound)
-    fedbucket("run", federation, cwd=tmp_path)
+    task.write_text(f"print('loaded')\n{sound}\n{REGRESSION}")
+    done = fedbucket("run", federation, "--json", cwd=tmp_path)  # what a task prints is not among the results
+    assert json.loads(done.stdout)["rounds"] == ROUNDS
+    assert "loaded" in done.stderr
     assert len(rounds_of(tmp_path / "runs" / "clinic")) == ROUNDS
+    assert "  mse                 0." in fedbucket("run", federation, cwd=tmp_path).stdout
+
+
+def test_clients_that_do_not_agree_are_all_named_before_anything_begins(tmp_path: Path) -> None:
+    federation = new_federation(tmp_path)
+    federation.write_text(federation.read_text().replace('name = "clinic"', 'name = "renamed"'))
+    said = fedbucket("run", federation, cwd=tmp_path, status=1).stderr
+    assert said.count("has no [[agreement]] on 'renamed'") == 3
+    assert str(federation.parent / "clients") in said
+    assert not (tmp_path / "runs").exists()
+
+
+def test_two_files_of_one_client_are_named(tmp_path: Path) -> None:
+    federation = new_federation(tmp_path)
+    copied = federation.parent / "clients" / "hospital-c.toml"
+    copied.write_text(copied.read_text().replace('id = "hospital-c"', 'id = "hospital-a"'))
+    said = fedbucket("run", federation, cwd=tmp_path, status=1).stderr
+    assert 'hospital-a: expected one file with id = "hospital-a", got hospital-a.toml and hospital-c.toml' in said
+    assert 'expected a file hospital-c.toml with id = "hospital-c"' in said
 
 
 def test_a_client_that_pinned_other_settings_stops_the_run(tmp_path: Path) -> None:
@@ -338,11 +364,21 @@ def test_in_a_new_federation_one_row_less_moves_no_other_row_into_or_out_of_trai
             assert len(whole) - len(less) in (0, 1)
 
 
+def test_who_has_seen_enough_of_an_output_hears_no_more(finished: Path) -> None:
+    command = [sys.executable, "-m", "fedbucket", "verify", "clinic"]
+    with subprocess.Popen(command, cwd=finished, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
+        assert process.stdout is not None
+        assert process.stderr is not None
+        process.stdout.close()
+        assert process.stderr.read() == ""
+
+
 def test_what_has_no_meaning_for_a_unit_is_refused(tmp_path: Path) -> None:
     command = ("privacy", "calibrate", "--epsilon", 2, "--delta", 1e-5, "--rounds", 10, "--clip-norm", 1)
     assert "Δ  L2 sensitivity       2" in fedbucket(*command, cwd=tmp_path).stdout
     said = fedbucket(*command, "--examples", 100, cwd=tmp_path, status=2).stderr
     assert "unit client takes neither --examples nor --learning-rate" in said
+    assert "1<=x<=10000" in fedbucket(*command, "--rounds", 10**8, cwd=tmp_path, status=2).stderr  # it would take hours
 
 
 @pytest.mark.parametrize(

@@ -43,6 +43,13 @@ SLOW = """
         time.sleep(float(os.environ.get("SECONDS_A_STEP", "0")))
         return torch.nn.functional.cross_entropy(output, target)
 """
+SLEEPING = """
+    import sys, time
+
+    def loss(output, target):
+        print("the task sleeps", file=sys.stderr, flush=True)
+        time.sleep(600)
+"""
 PLAIN = federation_settings(
     ["alder"], rounds=2, quorum=1, inboxes=False, train={"learning_rate": 0.1, "local_epochs": STEPS, "momentum": 0.9}
 )
@@ -211,6 +218,7 @@ def test_once_looks_once_and_leaves_alone_what_another_process_is_at(tmp_path: P
     open_store(own.state).create(str(keys.Attempt("orchard", 0, 0)), b"{}")
     status, said = own.run("--once")
     assert (status, exists(own.parent, str(keys.Update("orchard", "alder", 0)))) == (0, False), said
+    assert "round 0: begun or saved less than 1000 s (time_limit) ago: left alone" in said
     federation = Federation(federation_settings()).start()
     assert Participation(federation.client("birch"), alone=False).look()
     assert federation.learners["birch"].calls == [0]
@@ -243,11 +251,23 @@ def test_a_task_that_fails_is_tried_again_only_after_the_time_limit_and_a_store_
     assert exists(federation.parent_bucket, str(keys.Update("orchard", "birch", 0)))
 
 
-@pytest.mark.parametrize(("number", "status"), [(signal.SIGTERM, 143), (signal.SIGINT, 130)])
-def test_a_process_that_is_told_to_end_ends_cleanly(tmp_path: Path, number: signal.Signals, status: int):
+@pytest.mark.parametrize(
+    ("number", "status", "at"),
+    [
+        (signal.SIGTERM, 143, "waiting for the first model"),
+        (signal.SIGINT, 130, "waiting for the first model"),
+        (signal.SIGTERM, 143, "training"),
+    ],
+)
+def test_a_process_that_is_told_to_end_ends_cleanly(tmp_path: Path, number: signal.Signals, status: int, at: str):
     own = Own(tmp_path, PLAIN)
+    if at == "training":
+        own.start()
+        write_task(tmp_path, SLEEPING)
     with own.running() as process:
-        said_until(process, "waiting for the first model")
+        said_until(process, at)
+        if at == "training":
+            said_until(process, "the task sleeps")
         process.send_signal(number)
         said = process.communicate(timeout=PATIENCE)[1]
     assert process.returncode == status

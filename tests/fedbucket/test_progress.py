@@ -36,7 +36,7 @@ def shown(columns: int) -> str:
     """What is drawn at the 13th of 40 rounds, after all ten clients have answered."""
     with terminal(columns) as (out, looking):
         progress = Progress(out, 40, CLIENTS)
-        progress.evaluated(11, 0.788)
+        progress.evaluated(11, {"accuracy": 0.788})
         progress.answered(12, CLIENTS)
         return os.read(looking, 10_000).decode()
 
@@ -60,7 +60,7 @@ def test_what_is_no_terminal_gets_a_line_a_round() -> None:
     out = StringIO()
     progress = Progress(out, 40, CLIENTS)
     progress.answered(0, CLIENTS)
-    progress.evaluated(0, 0.5)
+    progress.evaluated(0, {"accuracy": 0.5})
     assert re.fullmatch(r"round 0 \(1/40\)  accuracy 0\.500  \d+:\d\d left\n", out.getvalue())
 
 
@@ -76,3 +76,11 @@ def test_a_warning_on_a_terminal_is_written_over_the_live_line_and_not_behind_it
 def test_a_warning_in_a_log_file_is_the_warning_alone() -> None:
     done = subprocess.run([sys.executable, "-c", WARNS], capture_output=True, check=True, timeout=60)
     assert done.stderr == b"a withdrawal\n"
+
+
+def test_metrics_are_shown_where_accuracy_is_none_of_them() -> None:
+    out = StringIO()
+    progress = Progress(out, 2, CLIENTS)
+    progress.evaluated(0, {"mse": 0.25, "mae": 0.5, "r2": 0.1})
+    progress.evaluated(1, {"accuracy": 0.75, "auc": 0.5})
+    assert out.getvalue() == "round 0 (1/2)  mse 0.250  mae 0.500\nround 1 (2/2)  accuracy 0.750\n"
