@@ -52,15 +52,18 @@ class Pool:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        self._executor.shutdown(wait=kind is None, cancel_futures=True)
-        if kind is KeyboardInterrupt:
+        interrupted = kind is KeyboardInterrupt
+        if interrupted:
             signal.signal(signal.SIGINT, signal.SIG_IGN)  # a second one, while workers end, would leave some behind
+        self._executor.shutdown(wait=kind is None, cancel_futures=True)
+        if interrupted:
             for worker in active_children():  # whoever presses Ctrl-C does not wait for a training to end
                 worker.terminate()
 
     def _begin(self) -> ProcessPoolExecutor:
-        # spawn: a fork of a process with threads may hang, and spawn is what every platform has.
-        return ProcessPoolExecutor(self._size, get_context("spawn"), _begin_worker, self._arguments)
+        with _deaf_to_ctrl_c():  # it imports much, and a Ctrl-C amid an import may be lost
+            # spawn: a fork of a process with threads may hang, and spawn is what every platform has.
+            return ProcessPoolExecutor(self._size, get_context("spawn"), _begin_worker, self._arguments)
 
 
 @contextmanager
