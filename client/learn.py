@@ -89,11 +89,11 @@ class LocalTraining:
         refuse_unfit_model(task, module, settings)
         if plan is not None and plan.privacy.unit == "example":
             return Learned(self._private(task, module, dataset, plan, saves), metrics, correct, tied(module))
+        # Noise on weights that training leaves alone would change them all the same, and hide nothing.
+        trained = [name for name, parameter in module.named_parameters() if parameter.requires_grad]
         difference = self._fit(task, module, dataset, settings, round_, saves)
         if plan is None:
             return Learned(difference, metrics)
-        # Noise on weights that training leaves alone would change them all the same, and hide nothing.
-        trained = [name for name, parameter in module.named_parameters() if parameter.requires_grad]
         return Learned({name: difference[name] for name in trained}, metrics, tied=tied(module))
 
     def _evaluate(

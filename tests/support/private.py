@@ -22,7 +22,7 @@ from client.privacy.ledger import Ledger, Spending
 from client.rounds import Client
 from client.update import Learned
 from exchange import keys, tensors
-from exchange.spec import FederationSettings
+from exchange.spec import FederationSettings, NoPrivacy
 from tests.support.federation import Federation
 from tests.support.settings import PRIVATE, client_settings, federation_settings
 from tests.support.tasks import task, write_data, write_task
@@ -156,7 +156,9 @@ def real(folder: Path, settings: FederationSettings, *more: str) -> Private:
     generator = np.random.default_rng(5)
     learn = LocalTraining(own, folder, generator.standard_normal, generator.random)
     federation.change = lambda client: replace(client, learn=learn)
-    parent_rounds.start(federation.parent_bucket, settings, initial_model(task(folder, *more), settings))
+    # By a parent that does not look whether clients will train it.
+    careless = settings.model_copy(update={"privacy": NoPrivacy(mechanism="none")})
+    parent_rounds.start(federation.parent_bucket, settings, initial_model(task(folder, *more), careless))
     return federation
 
 

@@ -203,17 +203,14 @@ def model():
 """
 
 
-@pytest.mark.parametrize(("mechanism", "noised"), [("example", False), ("dp-sgd", False), ("client", True)])
-def test_a_frozen_tensor_is_left_alone_where_its_gradient_is_never_taken_and_noised_where_it_is_part_of_the_difference(
-    tmp_path: Path, mechanism: str, noised: bool
-):
+@pytest.mark.parametrize("mechanism", ["example", "dp-sgd", "client"])
+def test_a_frozen_tensor_is_left_alone_by_training_and_by_the_noise(tmp_path: Path, mechanism: str):
     federation = real(tmp_path, agreed(mechanism), FROZEN)
     federation.train()
     model = tensors.load(federation.models[0])
     found = federation.update()[0]
     assert (found["weight"] != model["weight"]).all()
-    assert (found["bias"].tobytes() != model["bias"].tobytes()) is noised
-    assert (found["bias"] != model["bias"]).all() == noised
+    assert found["bias"].tobytes() == model["bias"].tobytes()
 
 
 TIED = """
@@ -261,7 +258,7 @@ def test_examples_of_another_form_are_the_tasks_own_failure_before_anything_is_c
         return [((x, x), y) for x, y in train_data(source, split)]
     """
     federation = real(tmp_path, agreed(mechanism), pairs)
-    with pytest.raises(TaskError, match=r"task\.py: training raised AttributeError"):
+    with pytest.raises(TaskError, match=r"task\.py: data\(.*\) gave a first example of \(\(a tensor"):
         federation.train()
     assert federation.charges() == []
 
