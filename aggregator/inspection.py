@@ -118,7 +118,8 @@ def _verify_round(store: Store, settings: FederationSettings, round_: int, worke
     # Pages and tickets repeat it, and the next round goes by it.
     summary = summarise(settings, cohort, change, planned.before, planned.plan.left_out)
     if read_summary(store, settings.name, round_) != summary:
-        return Verdict(round_, "bad", f"{keys.Summary(settings.name, round_)} is not there as its cohort gives it")
+        key = str(keys.Summary(settings.name, round_))
+        return Verdict(round_, "bad", f"{key} is not as its cohort gives it from the model and the summary before")
     return Verdict(round_, "good", f"{len(cohort.members)} updates give {found}")
 
 

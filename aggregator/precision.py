@@ -16,7 +16,10 @@ from exchange.records import StoredUpdate
 from exchange.spec import FederationSettings, OrnsteinUhlenbeckPrivacy
 
 _FINEST = 2**20  # the greatest weight: the mean takes whole numbers (docs/decisions/0003), and none is 0
-_SOFTMAX_LIPSCHITZ = 2.0  # of several local steps, whose examples are not clipped (client/privacy/sensitivity.py)
+# Of several local steps, whose examples are not clipped, and what of their Δ is kept for rounding, as a client has them
+# (client/privacy/sensitivity.py).
+_SOFTMAX_LIPSCHITZ = 2.0
+_ROUNDED = 2.0**-10
 _LARGEST = 1e300  # of τ²: the norms of a liar's float64 updates may add up to infinity, and then all weights were 0
 _HALVINGS = 200  # until a bisection of float64 stands still
 
@@ -52,7 +55,7 @@ def _sensitivity(settings: FederationSettings, num_examples: int) -> float:
     doubled = 2 if privacy.adjacency == "replace-one" else 1
     if privacy.unit == "client":
         return doubled * privacy.clip_norm
-    steepest = privacy.clip_norm if train.local_epochs == 1 else _SOFTMAX_LIPSCHITZ
+    steepest = privacy.clip_norm if train.local_epochs == 1 else _SOFTMAX_LIPSCHITZ * (1 + _ROUNDED)
     return doubled * train.local_epochs * train.learning_rate * steepest / num_examples
 
 

@@ -191,7 +191,9 @@ def test_weights_that_training_leaves_alone_get_no_noise(tmp_path: Path, unit: s
     settings = federation_settings(privacy=PRIVATE | {"unit": unit})
     first = initial_model(task(tmp_path, FROZEN), settings)
     agreement = client_settings("birch", settings).agreement[0]
-    found = learning(tmp_path, settings)(agreement, settings, 0, first, make_plan(settings, "birch"))
+    own = client_settings("birch", settings).model_copy(update={"data": "own.npz"})
+    training = LocalTraining(own, tmp_path, no_noise, np.random.default_rng(0).random)
+    found = training(agreement, settings, 0, first, make_plan(settings, "birch"))
     assert found.difference.keys() == {"1.weight", "1.bias"}
 
 

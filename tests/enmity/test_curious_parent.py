@@ -310,8 +310,27 @@ def test_a_model_that_is_not_finite_costs_nothing_and_gets_nothing(
     assert (federation.charges(), federation.uploads()) == ([], {})
 
 
-@pytest.mark.parametrize("weight", [0.0, 1.0, -1e-40, 1e10, -1e30, 3e38])
-@pytest.mark.parametrize(("mechanism", "epochs"), [("client", 1), ("example", 1), ("example", 3)])
+LARGE = [1e10, -1e30, 3e38]
+
+
+@pytest.mark.parametrize("weight", LARGE)
+def test_weights_beside_which_several_steps_would_round_a_row_off_cost_nothing_and_get_nothing(
+    weight: float, tmp_path: Path
+):
+    federation = real(tmp_path, agreed("example", rounds=1, train=STRONG["example"] | {"local_epochs": 3}))
+    publish(federation, 0, linear(federation, weight))
+    with pytest.raises(FedbucketError, match=r"weights above .*; nothing was learned"):
+        federation.train()
+    assert (federation.charges(), federation.uploads()) == ([], {})
+
+
+@pytest.mark.parametrize(
+    ("mechanism", "epochs", "weight"),
+    [
+        *[(*case, weight) for case in (("client", 1), ("example", 1)) for weight in (0.0, 1.0, -1e-40, *LARGE)],
+        *[("example", 3, weight) for weight in (0.0, 1.0, -1e-40, 3e9)],
+    ],
+)
 def test_whatever_the_weights_a_client_is_moved_by_its_data_no_further_than_the_noise_is_made_for(
     mechanism: str, epochs: int, weight: float, tmp_path: Path
 ):
