@@ -3,7 +3,7 @@
 from torch.nn import Module
 
 from client.privacy.convex import refuse_unknown_convexity
-from client.privacy.example_level import refuse_batch_statistics
+from client.privacy.layers import refuse_batch_statistics
 from client.task import Task
 from exchange.errors import InvalidTensorFile, TaskError
 from exchange.records import LARGEST_METRIC, MAX_METRIC_NAME, MAX_METRICS, Metrics

@@ -17,9 +17,9 @@ from typing import Protocol
 from client import consent
 from client.checkpoints import Checkpoints, Pace, Saves
 from client.privacy.account import Account
-from client.privacy.ledger import check_releases
 from client.privacy.noise import Source
 from client.privacy.plan import Plan, make_plan, refuse_impossible_release
+from client.privacy.releases import check_releases
 from client.update import Learned, update_file
 from exchange import keys, tensors
 from exchange.documents import Document, sha256

@@ -15,7 +15,7 @@ from torch.optim import SGD, Adam, Optimizer
 from torch.utils.data import BatchSampler, DataLoader, Dataset, RandomSampler
 
 from client.checkpoints import UNSAVED, Checkpoint, Saves
-from client.privacy.example_level import DEFAULT_MICRO_BATCH, filled
+from client.privacy.batches import DEFAULT_MICRO_BATCH, filled
 from client.privacy.noise import Source
 from client.privacy.taps import buffers_of
 from client.snapshots import resume, snapshot, tensors_of

@@ -4,9 +4,10 @@ from dataclasses import dataclass
 from functools import cached_property
 
 from client.privacy.accounting import epsilon
-from client.privacy.ledger import Ledger, Spending, check_releases, check_uploads, events_of
+from client.privacy.ledger import Ledger, Spending, events_of
 from client.privacy.noise import Source
 from client.privacy.plan import OuPlan, Plan
+from client.privacy.releases import check_releases, check_uploads
 from exchange.errors import LedgerError, PrivacyError
 from exchange.spec import Budget, ClientSettings, FederationSettings
 from exchange.stores import Store

@@ -19,8 +19,9 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from client.checkpoints import UNSAVED, Saves
+from client.privacy.batches import DEFAULT_MICRO_BATCH, enough_for
 from client.privacy.checks import count, inside_unit_interval, non_negative, one_of, positive, probability
-from client.privacy.example_level import DEFAULT_MICRO_BATCH, ClippedGradients, enough_for
+from client.privacy.example_level import ClippedGradients
 from client.privacy.lattice import padded_sensitivity, release_tensors
 from client.privacy.noise import Source
 from client.privacy.taps import Loss

@@ -17,7 +17,6 @@ alone; all batches have one shape, in which none was seen to.
 """
 
 import logging
-import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -29,40 +28,17 @@ from torch.func import functional_call, grad, vmap
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from client.checkpoints import UNSAVED, Saves
+from client.privacy.batches import DEFAULT_MICRO_BATCH, filled
 from client.privacy.checks import count, positive
+from client.privacy.layers import refuse_batch_statistics, refuse_unmapped
 from client.privacy.taps import Loss, Taps, buffers_of, find_layers
 from client.snapshots import resume, snapshot
 from exchange.errors import UnsupportedModel
 
 log = logging.getLogger(__name__)
 
-DEFAULT_MICRO_BATCH = 64  # on CPUs the fastest for small networks: more leave the cache, fewer wait for Python
 _AIM = 1 - 2.0**-40  # below the clip norm by more than float64 rounds off: "at most C" holds for the numbers themselves
-_LANES = 16  # rows that kernels take together; a whole number of them leaves no rest, which may be summed otherwise
 _COLUMNS = 4096  # so many parameters at a time are widened to float64: 2 MiB for 64 examples
-
-
-_UNMAPPED = (nn.GRU, nn.RNN, nn.RNNCellBase)  # vmap fails on them, in words that say nothing; torch 2.13 maps LSTM only
-
-
-def enough_for(examples: float, micro_batch: int) -> int:
-    """Return how many examples to hold at a time where so many are expected: all batches are filled to that number.
-
-    Args:
-        examples: a public number: the batch's shape is not to hang on who is there.
-        micro_batch: the most.
-    """
-    return min(micro_batch, _LANES * math.ceil(examples / _LANES))
-
-
-def filled(examples: Tensor, micro_batch: int) -> Tensor:
-    """Return `examples` and so many zeros that they are a whole micro-batch.
-
-    Kernels choose their order of summation by the shape: in batches of other shapes, one example's absence would change
-    how others are rounded off.
-    """
-    missing = micro_batch - len(examples)
-    return torch.cat([examples, examples.new_zeros((missing, *examples.shape[1:]))]) if missing else examples
 
 
 class ClippedSum(NamedTuple):
@@ -75,26 +51,6 @@ class ClippedSum(NamedTuple):
 
     tensors: dict[str, Tensor]
     non_finite: int
-
-
-def refuse_batch_statistics(model: nn.Module) -> None:
-    """Raise UnsupportedModel if a layer mixes the examples of a batch, or keeps statistics of them."""
-    for name, layer in model.named_modules():
-        running = isinstance(layer, nn.modules.instancenorm._InstanceNorm) and layer.track_running_stats
-        if running or isinstance(layer, nn.modules.batchnorm._BatchNorm):
-            raise UnsupportedModel(
-                f"layer {name!r}: expected one that treats each example alone, got {type(layer).__name__}, which keeps "
-                "statistics of the whole batch; replace it by GroupNorm"
-            )
-
-
-def _refuse_unmapped(model: nn.Module) -> None:
-    for name, layer in model.named_modules():
-        if isinstance(layer, _UNMAPPED):
-            raise UnsupportedModel(
-                f"layer {name!r}: expected one whose gradient torch can take example by example, got "
-                f"{type(layer).__name__}; replace it by LSTM"
-            )
 
 
 def clipped_gradient_sum(
@@ -129,7 +85,7 @@ class ClippedGradients:
 
     def __init__(self, model: nn.Module, loss: Loss, clip_norm: float, micro_batch: int = DEFAULT_MICRO_BATCH) -> None:
         refuse_batch_statistics(model)
-        _refuse_unmapped(model)
+        refuse_unmapped(model)
         if not any(parameter.requires_grad for parameter in model.parameters()):
             raise UnsupportedModel("model: expected a parameter with requires_grad, got none")
         self._model, self._loss = model, loss

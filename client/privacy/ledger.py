@@ -5,23 +5,20 @@ no entry can be changed without breaking the chain. What was spent is computed f
 The account begins with an explicit genesis: an empty state bucket is an error, not a fresh budget.
 """
 
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass
-from typing import Annotated, Any, Literal
+from typing import Annotated, Literal
 
 from pydantic import Field
 
 from client.privacy.accounting import Event, GaussianRelease, SampledSteps, epsilon
+from client.privacy.entries import Entries
 from exchange import keys
-from exchange.blocks import WeightFile, open_weights
 from exchange.documents import Document, sha256
-from exchange.errors import AlreadyExists, BudgetExceeded, InvalidDocument, InvalidTensorFile, LedgerError
+from exchange.errors import AlreadyExists, BudgetExceeded, InvalidDocument, LedgerError
 from exchange.spec import Budget, Count, DpSgdPrivacy, Identifier, OrnsteinUhlenbeckPrivacy, Positive, Sha256
 from exchange.stores import Store
 
-_MANY = 32  # entries from which on several are read at a time: one after the other, 500 take half a minute
-_READERS = 8
 ENTRY = "ledger"  # metadata of a release: the SHA-256 of the entry that it was charged by
 
 
@@ -81,25 +78,6 @@ class Spending:
     round: int
     mechanism: str
     events: tuple[Event, ...]
-
-
-class Entries:
-    """The entries of all accounts in a private state; each version of one is read once, several at a time."""
-
-    def __init__(self, state: Store) -> None:
-        self._state = state
-        self._known: dict[tuple[str, Any], bytes] = {}
-
-    def under(self, prefix: str) -> dict[str, bytes]:
-        """Return what lies under `prefix` now, by key and in order."""
-        found = [(info.key, info.version) for info in self._state.list(prefix)]
-        unknown = [entry for entry in found if entry not in self._known]
-        if len(unknown) < _MANY:
-            self._known |= {entry: self._state.read(*entry) for entry in unknown}
-        else:
-            with ThreadPoolExecutor(_READERS) as pool:
-                self._known |= zip(unknown, pool.map(lambda entry: self._state.read(*entry), unknown), strict=True)
-        return {key: self._known[key, version] for key, version in found}
 
 
 class Ledger:
@@ -249,43 +227,3 @@ def _check_budget(budget: Budget, charges: list[Charge]) -> None:
             f"round {charges[-1].round} of {charges[-1].federation} would take the account to ε = {spent:.4g}, granted "
             f"are {budget.epsilon:g} (unit: one {budget.unit}, {budget.adjacency}; δ = {budget.delta:g})"
         )
-
-
-def check_releases(state: Store, entries: Entries | None = None) -> None:
-    """Raise LedgerError if something was released whose entry is in no account: entries at its end were lost.
-
-    The newest release of each federation is enough: entries are lost from the end first.
-
-    Args:
-        entries: of `state`, where they were read before.
-    """
-    files = [_newest(state, keys.releases(federation)) for federation in state.folders()]
-    _check_named(entries or Entries(state), files)
-
-
-def check_uploads(entries: Entries, parent: Store, federation: str, client: str) -> None:
-    """Raise LedgerError if the client's newest upload was charged by an entry that is in no account.
-
-    That is how private state shows that was put back to an earlier day: account and releases agree, and both are old.
-    """
-    _check_named(entries, [_newest(parent, keys.updates(federation, client))])
-
-
-def _newest(store: Store, prefix: str) -> WeightFile | None:
-    found = [info.key for info in store.list(prefix) if info.key.endswith(".safetensors")]
-    try:
-        return open_weights(store, found[-1]) if found else None
-    except InvalidTensorFile:
-        return None  # another tool's, and not sound: it names no entry
-
-
-def _check_named(entries: Entries, files: list[WeightFile | None]) -> None:
-    # The entries after the files: whoever releases something meanwhile has charged it before.
-    known = {sha256(entry) for entry in entries.under(keys.LEDGERS).values()}
-    for file in files:
-        entry = file.layout.metadata.get(ENTRY) if file else None
-        if file and entry is not None and entry not in known:
-            raise LedgerError(
-                f"{file.key} in {file.store.url} was released under the ledger entry {entry}, which is in no account; "
-                "restore the account: nothing is released without it"
-            )

@@ -9,8 +9,8 @@ from client.privacy.example_level import (
     ClippedGradients,
     UnsupportedModel,
     clipped_gradient_sum,
-    refuse_batch_statistics,
 )
+from client.privacy.layers import refuse_batch_statistics
 from client.privacy.taps import find_layers
 
 

@@ -17,8 +17,9 @@ import pytest
 
 from client.privacy.account import Account
 from client.privacy.accounting import Event, GaussianRelease, SampledSteps
-from client.privacy.ledger import ENTRY, Genesis, Ledger, Spending, check_releases, events_of
+from client.privacy.ledger import ENTRY, Genesis, Ledger, Spending, events_of
 from client.privacy.plan import make_plan
+from client.privacy.releases import check_releases
 from exchange import keys, tensors
 from exchange.errors import BudgetExceeded, LedgerError
 from exchange.spec import Budget
