@@ -154,8 +154,10 @@ class LocalFederation:
         # The id is the same for the same object, so that a redelivery after a crash is known for one.
         self._queue.post(ObjectCreated(bucket, key, f"{bucket}:{key}"), time.monotonic())
         match keys.parse(key):
-            case keys.Model(_, round_) if round_ > 0:
-                self._round_made(round_ - 1)
+            case keys.Model(_, round_):
+                self._timer_due = 0.0  # clients without an inbox find it by their timers; here nobody pays for firing
+                if round_ > 0:
+                    self._round_made(round_ - 1)
             case keys.Receipt(_, round_, client):
                 self._answers[round_].add(client)
                 self._progress.answered(round_, self._answers[round_])
