@@ -22,7 +22,7 @@ class Pool:
 
     def __init__(self, federation: FederationFolder, run: RunFolder) -> None:
         self._arguments = (federation, run)
-        self._size = max(1, min(os.cpu_count() or 1, len(federation.clients)))
+        self._size = max(1, min(_cores(), len(federation.clients)))
         self._executor = self._begin()
 
     def submit(self, method: str, *arguments: Any) -> "Future[Outcome]":
@@ -64,6 +64,11 @@ class Pool:
         with _deaf_to_ctrl_c():  # it imports much, and a Ctrl-C amid an import may be lost
             # spawn: a fork of a process with threads may hang, and spawn is what every platform has.
             return ProcessPoolExecutor(self._size, get_context("spawn"), _begin_worker, self._arguments)
+
+
+def _cores() -> int:
+    """Return how many cores this process may use: fewer than there are, in a container or under `taskset`."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 @contextmanager
