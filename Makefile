@@ -27,10 +27,10 @@ emulate: $(VENV)/dev azurite  ## the digits across emulated clouds: the parent i
 	$(BIN)/python -m examples.emulate
 
 test: $(VENV)/dev azurite  ## what must hold before every commit; under five minutes on two cores
-	$(BIN)/python -m pytest -n 2 -m "not slow"
+	$(BIN)/python -m pytest -n 2 --dist worksteal -m "not slow"
 
 test-all: $(VENV)/dev azurite  ## the rest, too
-	$(BIN)/python -m pytest -n 2
+	$(BIN)/python -m pytest -n 2 --dist worksteal
 
 fuzz: $(VENV)/dev  ## coverage-guided: weight files, headers, keys, events, settings; SECONDS=900 for each
 	$(INSTALL) atheris
