@@ -26,7 +26,7 @@ cnn: $(VENV)/examples  ## a small convolutional network, several local epochs
 emulate: $(VENV)/dev azurite  ## the digits across emulated clouds: the parent in Google Cloud, in Azure, and with privacy
 	$(BIN)/python -m examples.emulate
 
-test: $(VENV)/dev azurite  ## what must hold before every commit; under five minutes on two cores
+test: $(VENV)/dev azurite  ## what must hold before every commit; about five minutes on two cores
 	$(BIN)/python -m pytest -n 2 --dist worksteal -m "not slow"
 
 test-all: $(VENV)/dev azurite  ## the rest, too

@@ -5,6 +5,7 @@ of its output (Goodfellow, "Efficient Per-Example Gradient Computations", 2015).
 gradient in a tap: a zero added to the output.
 """
 
+import logging
 from collections import Counter
 from collections.abc import Callable, Mapping
 from typing import Any
@@ -14,6 +15,8 @@ from torch import Tensor, nn
 from torch.func import functional_call
 from torch.nn import functional
 from torch.overrides import TorchFunctionMode
+
+log = logging.getLogger(__name__)
 
 Loss = Callable[[Any, Tensor], Tensor]
 
@@ -85,7 +88,8 @@ def find_layers(
     with torch.enable_grad(), Taps({id(leaf): name for name, leaf in leaves.items()}) as taps:
         try:
             value = loss(functional_call(model, {**buffers_of(model), **leaves}, (x,)), y)
-        except Exception:  # noqa: BLE001 - what fails on a made-up example need not fail on real ones
+        except Exception as error:  # noqa: BLE001 - what fails on a made-up example need not fail on real ones
+            log.info("the model fails on zeros, so gradients are taken the general, slower way: %r", error)
             return {}
     used = list(taps.calls) if value.requires_grad else []
     others = torch.autograd.grad(value, [leaves[name] for name in used], allow_unused=True) if used else ()

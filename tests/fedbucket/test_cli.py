@@ -29,18 +29,10 @@ def metrics(output, target):
 """
 
 
-def on_one_core() -> None:
-    """Leave this process one core: each worker takes two seconds to load torch, and here they have next to no work."""
-    if hasattr(os, "sched_setaffinity"):
-        os.sched_setaffinity(0, {sorted(os.sched_getaffinity(0))[os.getpid() % len(os.sched_getaffinity(0))]})
-
-
 def fedbucket(*arguments: object, cwd: Path, status: int = 0) -> subprocess.CompletedProcess[str]:
-    """Run the command line in `cwd`, on one core and so with one worker, and hold it to its exit status."""
+    """Run the command line in `cwd` and hold it to its exit status."""
     command = [sys.executable, "-m", "fedbucket", *map(str, arguments)]
-    done = subprocess.run(
-        command, cwd=cwd, capture_output=True, text=True, timeout=240, check=False, preexec_fn=on_one_core
-    )
+    done = subprocess.run(command, cwd=cwd, capture_output=True, text=True, timeout=240, check=False)
     assert done.returncode == status, f"status {done.returncode}\n{done.stdout}\n{done.stderr}"
     assert "Traceback" not in done.stderr, done.stderr
     return done
